@@ -1,0 +1,87 @@
+//! What a run tells whoever listens: one stream, many readers.
+//!
+//! The engine never prints. It hands each [`RunEvent`], with the [`Progress`] after it, to an
+//! [`EventSink`]; the bar, the plain lines, the NDJSON file and the tests are all sinks. A change
+//! is told only after it is durable.
+
+use crate::job::{Failure, SampleId, Stamp, Tally, Usd};
+use crate::schedule::{Change, Halt};
+
+/// Something worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEvent<'a> {
+    /// The run begins; `restored` samples of an earlier process are being watched again.
+    Started {
+        /// How many tasks or doubts came back from the state file.
+        restored: u64,
+    },
+    /// A sample moved, durably.
+    Changed(&'a Change),
+    /// Everyone waits until a stamp.
+    Paused {
+        /// Until when.
+        until: Stamp,
+        /// Why.
+        failure: &'a Failure,
+    },
+    /// A look at a task failed; the task is as it was.
+    PollFailed {
+        /// Whose task.
+        sample: SampleId,
+        /// Why.
+        failure: &'a Failure,
+    },
+    /// The account's balance.
+    Balance(Usd),
+    /// Nothing more is bought.
+    BuyingStopped(&'a Halt),
+    /// A second of the run's clock has passed.
+    Heartbeat,
+    /// The run is over.
+    Finished,
+}
+
+/// How a run stands. Counts are of the whole state file unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The run's clock.
+    pub now: Stamp,
+    /// When this process began.
+    pub started: Stamp,
+    /// Samples by status.
+    pub tally: Tally,
+    /// Submissions sent and not answered.
+    pub submitting: u32,
+    /// Tasks being watched.
+    pub running: u32,
+    /// Slots held: submitting, running, backing off, in doubt.
+    pub slots_held: u32,
+    /// Samples accepted by this process.
+    pub accepted: u64,
+    /// Samples ended in this process.
+    pub ended: u64,
+    /// Requests sent by this process.
+    pub requests: u64,
+    /// Requests sent in the last 60 seconds of the run's clock.
+    pub requests_last_minute: u32,
+    /// List price of everything accepted or in doubt, of the whole state file.
+    pub spent: Usd,
+    /// The same, of this process alone.
+    pub spent_now: Usd,
+    /// Accepted tasks not ended: when the oldest was accepted.
+    pub oldest_task: Option<Stamp>,
+    /// Whether new samples are being submitted.
+    pub buying: bool,
+}
+
+/// A reader of a run.
+pub trait EventSink {
+    /// Takes note. Called on the engine's loop: quick, and never blocking.
+    fn notice(&mut self, event: &RunEvent<'_>, progress: &Progress);
+}
+
+impl<F: FnMut(&RunEvent<'_>, &Progress)> EventSink for F {
+    fn notice(&mut self, event: &RunEvent<'_>, progress: &Progress) {
+        self(event, progress);
+    }
+}

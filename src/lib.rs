@@ -1,0 +1,7 @@
+//! Rate-limited batch generation of Veo 3.1 videos.
+pub mod api;
+pub mod clock;
+pub mod event;
+pub mod generation;
+pub mod job;
+pub mod schedule;

@@ -1,0 +1,3 @@
+//! The `batchveo` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! PURE.
+mod protocol;
+pub use protocol::*;

@@ -1,0 +1,207 @@
+//! What goes into the core and what comes out of it.
+//!
+//! Plain values, no behaviour: [`Event`]s tell the core what happened, [`Action`]s tell the shell
+//! what to do, and [`Change`]s say what must be durable. A [`Change`] is also what the state file
+//! replays and what every reader of a run is told, so that there is one story.
+
+use crate::api::{Balance, Polled, Submitted};
+use crate::job::{Attempt, Failure, Outcome, SampleId, Stamp, TaskId, Usd};
+
+/// A sample that is ready to be submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub sample: SampleId,
+    /// Submissions so far that were accepted or are in doubt.
+    pub attempts: u32,
+    /// How many of those were made because the task before failed transiently.
+    pub paid_retries: u32,
+    /// What one submission costs.
+    pub price: Usd,
+    /// Not to be submitted before this.
+    pub not_before: Stamp,
+}
+
+/// An unfinished sample as an earlier process left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The sample.
+    pub entry: Entry,
+    /// How it stood.
+    pub stored: Stored,
+}
+
+/// How an unfinished sample stood in the state file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// An intent without an answer: in doubt from now on.
+    Submitting {
+        /// When the intent was made.
+        since: Stamp,
+    },
+    /// A task to go on watching.
+    Running {
+        /// Its name.
+        task: TaskId,
+        /// When it was accepted.
+        accepted: Stamp,
+    },
+    /// A task given up on, to be asked about once more.
+    TimedOut {
+        /// Its name.
+        task: TaskId,
+        /// When it was accepted.
+        accepted: Stamp,
+    },
+    /// A submission in doubt: its slot counts while its task could be alive.
+    InDoubt {
+        /// When it was submitted.
+        since: Stamp,
+    },
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A sample came out of the queue and holds a slot.
+    Admitted(Entry),
+    /// A sample of an earlier process.
+    Restored(Restored),
+    /// The queue will bring no more samples.
+    QueueEnded,
+    /// A submission was answered.
+    Submitted {
+        /// Whose.
+        sample: SampleId,
+        /// Which submission.
+        attempt: Attempt,
+        /// What it came to.
+        answer: Submitted,
+    },
+    /// A submission was surely never sent, because its permit had gone stale.
+    NotSent {
+        /// Whose.
+        sample: SampleId,
+        /// Which submission.
+        attempt: Attempt,
+    },
+    /// A look at a task was answered.
+    Polled {
+        /// Whose task.
+        sample: SampleId,
+        /// What it came to.
+        answer: Polled,
+    },
+    /// A look at the balance was answered.
+    Balance(Balance),
+    /// The semaphore gave back this many of the slots asked for with [`Action::ReclaimSlots`].
+    SlotsReclaimed(u32),
+    /// Buy nothing more, for this reason.
+    StopBuying(Halt),
+    /// Watch nothing more either: the grace of an interruption is over.
+    StopWatching,
+}
+
+/// What the shell is to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Submit, once every change made so far is durable.
+    Submit {
+        /// Which sample.
+        sample: SampleId,
+        /// Which submission.
+        attempt: Attempt,
+        /// When the gate admitted it; too long after, it must not be sent.
+        permit: Stamp,
+    },
+    /// Ask how a task is.
+    Poll {
+        /// Whose task.
+        sample: SampleId,
+        /// Its name.
+        task: TaskId,
+    },
+    /// Ask for the balance.
+    AskBalance,
+    /// Let this many more samples in.
+    FreeSlots(u32),
+    /// Take back up to this many slots that no sample from the queue has used.
+    ReclaimSlots(u32),
+}
+
+/// What [`super::Schedule::poll`] answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Do this now, then ask again.
+    Act(Action),
+    /// Nothing to do before this stamp, unless something happens.
+    WakeAt(Stamp),
+    /// Nothing to do until something happens.
+    Wait,
+    /// Nothing will ever be left to do.
+    Finished,
+}
+
+/// Something that must be durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which sample.
+    pub sample: SampleId,
+    /// When.
+    pub at: Stamp,
+    /// What.
+    pub transition: Transition,
+}
+
+/// A step in the life of a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// Ready, and about to be submitted.
+    Intended(Attempt),
+    /// The submission was surely not accepted; ready again.
+    Retracted,
+    /// The API took it.
+    Accepted {
+        /// The task's name.
+        task: TaskId,
+        /// Which submission.
+        attempt: Attempt,
+        /// What it costs.
+        cost: Usd,
+    },
+    /// The task failed in a way that a new submission may mend; ready again.
+    Deferred {
+        /// Not to be submitted before this.
+        not_before: Stamp,
+        /// Paid retries used so far, this one included.
+        paid_retries: u32,
+        /// Why the task failed.
+        failure: Failure,
+    },
+    /// It ended, from whatever state.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Submissions so far that were accepted or are in doubt.
+        attempts: u32,
+        /// What the ending itself costs: the price of a submission that ends in doubt, else zero.
+        cost: Usd,
+    },
+}
+
+/// Why buying stopped before every sample was submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// The person asked.
+    Interrupted,
+    /// The account has no money.
+    NoMoney(Failure),
+    /// The key was refused.
+    KeyRefused(Failure),
+    /// The service was away for longer than the outage time-out.
+    Outage(Failure),
+    /// Too many samples failed (`--max-failures`).
+    TooManyFailures(u64),
+    /// The API does not know tasks it accepted.
+    TasksVanish(Failure),
+}
