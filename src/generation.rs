@@ -4,7 +4,11 @@
 //! rule it breaks, each with its mend. Nothing behind this module checks a request again. The
 //! rules are those of the vendor's Veo 3.1 page.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::job::Usd;
 
 /// Longest prompt the API takes, in characters.
 pub const LONGEST_PROMPT: usize = 10_000;
@@ -31,6 +35,51 @@ impl Mode {
             Self::Quality => "quality",
             Self::Fast => "fast",
         }
+    }
+}
+
+/// What one accepted submission costs, by mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PriceList {
+    /// In quality mode.
+    pub quality: Usd,
+    /// In fast mode.
+    pub fast: Usd,
+}
+
+impl PriceList {
+    /// The vendor's list prices: $1.50 and $0.20 a video.
+    pub const VENDOR: Self = Self { quality: Usd::from_cents(150), fast: Usd::from_cents(20) };
+
+    /// The price in `mode`.
+    #[must_use]
+    pub const fn of(self, mode: Mode) -> Usd {
+        match mode {
+            Mode::Quality => self.quality,
+            Mode::Fast => self.fast,
+        }
+    }
+}
+
+impl FromStr for PriceList {
+    type Err = String;
+
+    /// `quality=1.50,fast=0.20`; what is left out keeps the vendor's price.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut prices = Self::VENDOR;
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (mode, dollars) = part
+                .split_once('=')
+                .ok_or_else(|| format!("`{part}` is not mode=dollars, such as fast=0.20"))?;
+            let price = dollars.trim().trim_start_matches('$').parse().ok().and_then(Usd::from_dollars);
+            let price = price.ok_or_else(|| format!("`{dollars}` is not an amount of dollars"))?;
+            match mode.trim() {
+                "quality" => prices.quality = price,
+                "fast" => prices.fast = price,
+                other => return Err(format!("`{other}` is not a mode: use quality or fast")),
+            }
+        }
+        Ok(prices)
     }
 }
 
@@ -327,6 +376,14 @@ mod tests {
 
     fn broken(draft: Draft) -> Vec<String> {
         draft.check().err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn price_lists() {
+        assert_eq!("fast=0.1".parse(), Ok(PriceList { fast: Usd::from_cents(10), ..PriceList::VENDOR }));
+        for bad in ["fast", "slow=1", "fast=x", "fast=-1"] {
+            assert!(bad.parse::<PriceList>().is_err(), "{bad}");
+        }
     }
 
     #[test]
