@@ -1,0 +1,270 @@
+//! When the next request may go: requests per minute and pauses.
+//!
+//! Owns the one rate quota that every request passes, whatever it asks for; the only file that
+//! names governor. Answers with a stamp, never with a bool, and never sleeps.
+//!
+//! # Why not `Quota::per_minute(10_000)`
+//!
+//! A bucket with burst `b` and spacing `T` admits up to `b + 60 s / T` requests in a window of
+//! 60 s, which for that quota is 19,999. And what the server counts are arrivals: requests held
+//! back for up to `J` between permit and arrival let `b + (60 s + J) / T` arrive together. So the
+//! spacing is `T = (60 s + J) / (N − b + 1)`, rounded up, which keeps every window at or below `N`
+//! through such stalls for about 95 % of the pace. The bucket starts empty: what an earlier
+//! process sent in the last minute was admitted at the same spacing, so that restarts add nothing.
+
+use std::num::NonZeroU32;
+use std::ops::Add;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::job::Stamp;
+
+/// The span over which the account's requests are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest stall between a permit and the request's arrival at the server that the pace
+/// allows for: a connection takes up to 2 s, a commit and a busy machine the rest.
+pub const LONGEST_STALL: Duration = Duration::from_secs(3);
+
+/// A request whose permit is older than this is not sent: what is left of [`LONGEST_STALL`] is
+/// for the way to the server.
+pub const STALE_PERMIT: Duration = Duration::from_secs(2);
+
+/// Whether a request may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It may go now; the permit is used up.
+    Granted,
+    /// Not before this stamp.
+    NotBefore(Stamp),
+}
+
+/// Burst and spacing of a pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pace {
+    burst: NonZeroU32,
+    spacing: Duration,
+}
+
+impl Pace {
+    /// The fastest pace that keeps every window at or below `per_minute` arrivals.
+    fn of(per_minute: NonZeroU32) -> Self {
+        let burst = NonZeroU32::new((per_minute.get() / 200).clamp(1, 50)).unwrap_or(NonZeroU32::MIN);
+        let permits = u128::from(per_minute.get() - burst.get() + 1);
+        // One more nanosecond than the quotient: rounded up, and above it where it is exact, so
+        // that a window closed at both ends holds no more either.
+        let nanos = (WINDOW + LONGEST_STALL).as_nanos() / permits + 1;
+        Self { burst, spacing: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) }
+    }
+}
+
+/// Admission of requests.
+#[derive(Debug)]
+pub struct Gate {
+    time: Arc<AtomicU64>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, StampClock, NoOpMiddleware<Tick>>,
+    paused_until: Stamp,
+}
+
+impl Gate {
+    /// A gate for an account that allows this many requests in any 60 seconds. Nothing passes at
+    /// `now`: the first permit comes one spacing later.
+    #[must_use]
+    pub fn new(requests_per_minute: NonZeroU32, now: Stamp) -> Self {
+        let pace = Pace::of(requests_per_minute);
+        let time = Arc::new(AtomicU64::new(now.as_nanos()));
+        let quota = Quota::with_period(pace.spacing)
+            .unwrap_or(Quota::per_hour(NonZeroU32::MIN))
+            .allow_burst(pace.burst);
+        let limiter = RateLimiter::direct_with_clock(quota, StampClock(Arc::clone(&time)));
+        // Drained at birth. The burst always fits, so there is no answer to look at.
+        let _ = limiter.check_n(pace.burst);
+        Self { time, limiter, paused_until: Stamp::BIRTH }
+    }
+
+    /// Takes a permit, if one is to be had now.
+    pub fn admit(&mut self, now: Stamp) -> Admission {
+        if now < self.paused_until {
+            return Admission::NotBefore(self.paused_until);
+        }
+        self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        match self.limiter.check() {
+            Ok(()) => Admission::Granted,
+            Err(not_until) => {
+                let at = Stamp::from_nanos(not_until.earliest_possible().0);
+                // Never an instant that has passed: a caller that waits for it must move on.
+                Admission::NotBefore(at.max(now + Duration::from_nanos(1)))
+            }
+        }
+    }
+
+    /// Lets nothing pass before `until`; an earlier, longer pause stays.
+    pub fn pause_until(&mut self, until: Stamp) {
+        self.paused_until = self.paused_until.max(until);
+    }
+
+    /// Until when nothing passes.
+    #[must_use]
+    pub const fn paused_until(&self) -> Stamp {
+        self.paused_until
+    }
+}
+
+/// The limiter's view of time: the last stamp the gate was asked about.
+#[derive(Debug, Clone)]
+struct StampClock(Arc<AtomicU64>);
+
+impl Clock for StampClock {
+    type Instant = Tick;
+
+    fn now(&self) -> Tick {
+        Tick(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A stamp in the limiter's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Tick(u64);
+
+impl Add<Nanos> for Tick {
+    type Output = Self;
+
+    fn add(self, span: Nanos) -> Self {
+        Self(self.0.saturating_add(span.as_u64()))
+    }
+}
+
+impl Reference for Tick {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_sub(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, span: Nanos) -> Self {
+        Self(self.0.checked_sub(span.as_u64()).unwrap_or(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn per_minute(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).unwrap()
+    }
+
+    /// Most arrivals in any window, closed at both ends.
+    fn fullest_window(arrivals: &[Stamp]) -> usize {
+        let mut first = 0;
+        let mut most = 0;
+        for (last, at) in arrivals.iter().enumerate() {
+            while at.since(arrivals[first]) > WINDOW {
+                first += 1;
+            }
+            most = most.max(last - first + 1);
+        }
+        most
+    }
+
+    /// What a process does with its gate for a while.
+    #[derive(Debug, Clone)]
+    enum Spell {
+        /// Sends whatever is admitted, for so many milliseconds.
+        Greedy(u64),
+        /// Sends nothing.
+        Idle(u64),
+        /// Takes permits as fast as it can; all of it arrives at the end.
+        Stalled(u64),
+        /// Dies; another process starts with a new gate.
+        Restart,
+    }
+
+    fn spell() -> impl Strategy<Value = Spell> {
+        let longest_stall = u64::try_from(LONGEST_STALL.as_millis()).unwrap();
+        prop_oneof![
+            (1..40_000_u64).prop_map(Spell::Greedy),
+            (1..90_000_u64).prop_map(Spell::Idle),
+            (1..=longest_stall).prop_map(Spell::Stalled),
+            Just(Spell::Restart),
+        ]
+    }
+
+    fn arrivals(limit: NonZeroU32, spells: &[Spell]) -> Vec<Stamp> {
+        let mut now = Stamp::BIRTH;
+        let mut gate = Gate::new(limit, now);
+        let mut arrived = Vec::new();
+        for spell in spells {
+            let (until, stalled) = match spell {
+                Spell::Greedy(millis) => (now + Duration::from_millis(*millis), false),
+                Spell::Stalled(millis) => (now + Duration::from_millis(*millis), true),
+                Spell::Idle(millis) => {
+                    now = now + Duration::from_millis(*millis);
+                    continue;
+                }
+                Spell::Restart => {
+                    gate = Gate::new(limit, now);
+                    continue;
+                }
+            };
+            while now < until {
+                match gate.admit(now) {
+                    Admission::Granted => arrived.push(if stalled { until } else { now }),
+                    Admission::NotBefore(at) => now = at.min(until),
+                }
+            }
+        }
+        arrived.sort();
+        arrived
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn no_window_holds_more_than_the_limit(
+            limit in prop_oneof![1_u32..=300, 1_u32..=10_000],
+            spells in proptest::collection::vec(spell(), 1..14),
+        ) {
+            let fullest = fullest_window(&arrivals(per_minute(limit), &spells));
+            prop_assert!(fullest <= limit as usize, "{fullest} of {limit}");
+        }
+    }
+
+    /// Every limit there is, at its worst: idle, a full burst, greed, and a stall of three seconds.
+    #[test]
+    fn the_worst_history_stays_within_every_limit() {
+        for limit in (1..400).chain((400..=10_000).step_by(97)).chain([9_999, 10_000]) {
+            let worst =
+                [Spell::Idle(90_000), Spell::Greedy(61_000), Spell::Stalled(3_000), Spell::Greedy(60_000)];
+            let fullest = fullest_window(&arrivals(per_minute(limit), &worst));
+            assert!(fullest <= limit as usize, "{fullest} of {limit}");
+        }
+    }
+
+    #[test]
+    fn the_pace_is_close_to_what_is_allowed() {
+        for (limit, at_least) in [(10_000, 0.94), (1_000, 0.94), (100, 0.94), (2, 0.9)] {
+            let sent = arrivals(per_minute(limit), &[Spell::Greedy(600_000)]).len();
+            let share = sent as f64 / (f64::from(limit) * 10.0);
+            assert!(share >= at_least, "{share} of {limit}");
+        }
+    }
+
+    #[test]
+    fn a_new_gate_is_empty_and_a_pause_holds_everyone() {
+        let now = Stamp::from_millis(5_000);
+        let mut gate = Gate::new(per_minute(10_000), now);
+        let Admission::NotBefore(at) = gate.admit(now) else { panic!("a full bucket") };
+        assert_eq!(at.since(now).as_millis(), 6);
+        gate.pause_until(Stamp::from_millis(9_000));
+        gate.pause_until(Stamp::from_millis(7_000));
+        assert_eq!(gate.admit(at), Admission::NotBefore(Stamp::from_millis(9_000)));
+        assert_eq!(gate.admit(Stamp::from_millis(9_000)), Admission::Granted);
+    }
+}
