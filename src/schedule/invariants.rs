@@ -1,0 +1,50 @@
+//! What must hold after every step, in one place.
+
+use super::{Phase, Schedule};
+
+impl Schedule {
+    /// Panics, in debug builds, where the core's books do not agree with its samples.
+    ///
+    /// The full count is linear in the samples in flight, so that it runs only for small numbers of
+    /// them; the sums that cost nothing are checked always.
+    pub(super) fn check_invariants(&self) {
+        const FEW: usize = 64;
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let capacity = self.config.limits.concurrent_tasks.get();
+        assert!(
+            self.submitting <= self.window || self.window == super::SLOW_START,
+            "more unanswered than allowed"
+        );
+        // More than the capacity only where an earlier process left more, and then nothing is lent.
+        assert!(
+            self.held + self.lent <= capacity || self.lent == 0,
+            "{} held, {} lent",
+            self.held,
+            self.lent
+        );
+        if self.samples.len() > FEW {
+            return;
+        }
+        let count = |wanted: fn(&Phase) -> bool| {
+            u32::try_from(self.samples.values().filter(|sample| wanted(&sample.phase)).count())
+                .unwrap_or(u32::MAX)
+        };
+        let held = u32::try_from(self.samples.values().filter(|sample| sample.holds_slot).count())
+            .unwrap_or(u32::MAX);
+        assert_eq!(self.held, held, "slots held");
+        assert_eq!(self.submitting, count(|phase| matches!(phase, Phase::Submitting { .. })), "submitting");
+        assert_eq!(self.running, count(|phase| matches!(phase, Phase::Running(_))), "running");
+        assert_eq!(self.backing_off, count(|phase| matches!(phase, Phase::BackingOff)), "backing off");
+        let ready = self.ready.len() + self.slotless.len();
+        assert_eq!(ready, count(|phase| matches!(phase, Phase::Ready)) as usize, "ready");
+        let slot_of = |id| self.samples.get(id).map(|sample| sample.holds_slot);
+        assert!(self.ready.iter().all(|id| slot_of(id) == Some(true)), "a submission without a slot");
+        assert!(self.slotless.iter().all(|id| slot_of(id) == Some(false)), "a slot that nobody uses");
+        let submitting_without_slot = self.samples.values().any(|sample| {
+            !sample.holds_slot && matches!(sample.phase, Phase::Submitting { .. } | Phase::InDoubt)
+        });
+        assert!(!submitting_without_slot, "a task that could be alive does not count");
+    }
+}

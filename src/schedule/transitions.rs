@@ -1,0 +1,447 @@
+//! What each event does to the core: the transition table of a sample's life.
+//!
+//! Events of an earlier process come in as [`Event::Restored`] and pass the same table as live
+//! ones. An event that cannot happen to a sample as it stands is an error, never ignored.
+
+use std::time::Duration;
+
+use super::retry::AfterFailure;
+use super::{
+    Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS, LOST_AFTER, NEW_TASK,
+    OUTAGE_STREAK, Outage, Phase, Restored, SLOW_START, Sample, Schedule, Stored, Transition, UNCLEAR_LOOKS,
+    Watch,
+};
+use crate::api::{Balance, Polled, Refusal, Submitted, TaskFailure};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, Usd};
+
+/// Time between two looks at the balance during an outage.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+impl Schedule {
+    /// Takes note of `event`.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot happen to its sample as it stands. The core is unchanged; going on
+    /// could lose or repeat a purchase.
+    pub fn handle(&mut self, event: Event, now: Stamp) -> Result<(), IllegalEvent> {
+        match event {
+            Event::Admitted(entry) => self.admitted(entry, now)?,
+            Event::Restored(restored) => self.restored(restored, now)?,
+            Event::QueueEnded => self.queue_ended = true,
+            Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
+            Event::NotSent { sample, attempt } => {
+                self.end_submission(sample, attempt, "not sent")?;
+                self.retract(sample, now);
+            }
+            Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
+            Event::Balance(balance) => self.probed(balance, now),
+            Event::SlotsReclaimed(slots) => {
+                self.lent -= slots.min(self.lent);
+                // None left to take: the queue is about to use them, so wait until it has.
+                self.reclaiming = slots == 0;
+            }
+            Event::StopBuying(halt) => self.stop_buying(halt),
+            Event::StopWatching => self.watching = false,
+        }
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Buys nothing more. The first reason stays, except that an interruption overrides: it also
+    /// ends the watching.
+    pub(super) fn stop_buying(&mut self, halt: Halt) {
+        if self.halt.is_none() || halt == Halt::Interrupted {
+            self.halt = Some(halt);
+        }
+        self.outage = None;
+    }
+
+    fn admitted(&mut self, entry: Entry, now: Stamp) -> Result<(), IllegalEvent> {
+        self.lent = self.lent.saturating_sub(1);
+        self.reclaiming = false;
+        let waits = entry.not_before > now;
+        let phase = if waits { Phase::BackingOff } else { Phase::Ready };
+        self.enter(entry, phase, true, "admitted")?;
+        if waits {
+            self.back_off_until(entry.sample, entry.not_before, now);
+        } else {
+            self.ready.push_back(entry.sample);
+        }
+        Ok(())
+    }
+
+    fn restored(&mut self, restored: Restored, now: Stamp) -> Result<(), IllegalEvent> {
+        let Restored { entry, stored } = restored;
+        let sample = entry.sample;
+        match stored {
+            Stored::Running { task, accepted } => {
+                self.enter(entry, Phase::Running(Watch::new(task, accepted)), true, "restored")?;
+                self.running += 1;
+                self.schedule_look(sample);
+            }
+            Stored::TimedOut { task, accepted } => {
+                let watch = Watch { last_chance: true, ..Watch::new(task, accepted) };
+                self.enter(entry, Phase::Running(watch), false, "restored")?;
+                self.running += 1;
+                self.schedule_look(sample);
+            }
+            Stored::Submitting { since } => {
+                self.enter(entry, Phase::InDoubt, true, "restored")?;
+                let failure = Failure::new(
+                    FailureKind::Doubt,
+                    None,
+                    "the program ended between sending this and reading the answer; it may have been accepted",
+                );
+                self.doubt(sample, since, failure, now);
+            }
+            Stored::InDoubt { since } => {
+                let could_be_alive_until = since + self.config.task_timeout;
+                if could_be_alive_until > now {
+                    self.enter(entry, Phase::InDoubt, true, "restored")?;
+                    self.set_timer(sample, could_be_alive_until);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn submitted(
+        &mut self,
+        id: SampleId,
+        attempt: Attempt,
+        answer: Submitted,
+        now: Stamp,
+    ) -> Result<(), IllegalEvent> {
+        let permit = self.end_submission(id, attempt, "submission answered")?;
+        match answer {
+            Submitted::Accepted(task) => {
+                self.all_is_well();
+                self.window = self.window.saturating_add(1);
+                if let Some(sample) = self.samples.get_mut(&id) {
+                    sample.attempts = attempt.0;
+                    sample.phase = Phase::Running(Watch::new(task.clone(), now));
+                    let cost = sample.price;
+                    self.running += 1;
+                    self.change(id, now, Transition::Accepted { task, attempt, cost });
+                    self.schedule_look(id);
+                }
+            }
+            Submitted::NotAccepted(refusal) => {
+                self.retract(id, now);
+                self.wait(&refusal, permit, now);
+                self.in_trouble(&refusal.failure, now);
+            }
+            Submitted::Rejected(failure) => {
+                self.all_is_well();
+                self.end(id, Outcome::Rejected(failure), now);
+            }
+            Submitted::NoMoney(failure) => {
+                self.retract(id, now);
+                self.stop_buying(Halt::NoMoney(failure));
+            }
+            Submitted::KeyRefused(failure) => {
+                self.retract(id, now);
+                self.stop_buying(Halt::KeyRefused(failure));
+            }
+            Submitted::InDoubt(failure) => {
+                self.in_trouble(&failure, now);
+                self.doubt(id, permit, failure, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
+        let illegal = |state| IllegalEvent { sample: id, event: "task looked at", state };
+        let Some(sample) = self.samples.get_mut(&id) else { return Err(illegal("gone")) };
+        let Phase::Running(watch) = &mut sample.phase else { return Err(illegal(sample.phase.name())) };
+        if !watch.looking {
+            return Err(illegal("running, with no look under way"));
+        }
+        watch.looking = false;
+        let age = now.since(watch.accepted);
+        let overdue = age >= self.config.task_timeout;
+        let last_chance = watch.last_chance;
+        let looked = watch.last_look.unwrap_or(now);
+        if !matches!(answer, Polled::Unclear(_) | Polled::NotAnswered(_) | Polled::KeyRefused(_)) {
+            watch.unclear_looks = 0;
+            self.key_refusals = 0;
+        }
+        if !matches!(
+            answer,
+            Polled::NotFound(_) | Polled::Unclear(_) | Polled::NotAnswered(_) | Polled::KeyRefused(_)
+        ) {
+            watch.unknown_since = None;
+        }
+        match answer {
+            Polled::Succeeded(video) => self.end(id, Outcome::Succeeded(video), now),
+            Polled::Failed(failed) => self.task_failed(id, failed, now),
+            // Nothing new about a task that an earlier run gave up on: it stays as it was.
+            _ if last_chance => self.leave(id),
+            Polled::Alive if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
+            Polled::SucceededWithoutUrl if overdue => {
+                let text = "the API calls the task a success and names no video";
+                self.end(id, Outcome::Lost(Failure::new(FailureKind::Timeout, None, text)), now);
+            }
+            Polled::Alive | Polled::SucceededWithoutUrl => self.schedule_look(id),
+            Polled::NotFound(failure) => self.not_found(id, failure, age, now),
+            Polled::NotAnswered(refusal) => {
+                self.wait(&refusal, looked, now);
+                self.schedule_look(id);
+            }
+            Polled::KeyRefused(failure) => {
+                self.key_refusals += 1;
+                self.stop_buying(Halt::KeyRefused(failure));
+                if self.key_refusals >= KEY_REFUSALS {
+                    self.watching = false;
+                }
+                self.schedule_look(id);
+            }
+            Polled::Unclear(_) => {
+                watch.unclear_looks += 1;
+                if overdue && watch.unclear_looks >= UNCLEAR_LOOKS {
+                    self.end(id, Outcome::TimedOut(overdue_failure(age)), now);
+                } else {
+                    self.schedule_look(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn task_failed(&mut self, id: SampleId, failed: TaskFailure, now: Stamp) {
+        let Some(sample) = self.samples.get(&id) else { return };
+        let number = u64::try_from(id.0).unwrap_or_default();
+        let last_chance = matches!(&sample.phase, Phase::Running(watch) if watch.last_chance);
+        let next = self.config.retry.after_task_failure(failed.verdict, sample.paid_retries, number);
+        let failure = failed.failure;
+        match next {
+            AfterFailure::PayAgainAfter(wait) if !last_chance => self.defer(id, now + wait, 1, failure, now),
+            AfterFailure::AwaitMoney if !last_chance => {
+                self.stop_buying(Halt::NoMoney(failure.clone()));
+                self.defer(id, now, 0, failure, now);
+            }
+            AfterFailure::End | AfterFailure::PayAgainAfter(_) | AfterFailure::AwaitMoney => {
+                self.end(id, Outcome::Failed(failure), now);
+            }
+        }
+    }
+
+    /// The API denies knowing the task. A new task may take a moment to be known; many unknown
+    /// tasks at once say something about the API or the key, not about the tasks.
+    fn not_found(&mut self, id: SampleId, failure: Failure, age: Duration, now: Stamp) {
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else { return };
+        let since = if age < NEW_TASK { None } else { Some(*watch.unknown_since.get_or_insert(now)) };
+        if since.is_none_or(|since| now.since(since) < LOST_AFTER) {
+            self.schedule_look(id);
+            return;
+        }
+        let watches = self.samples.values().filter_map(|sample| match &sample.phase {
+            Phase::Running(watch) => Some(watch),
+            Phase::Ready | Phase::Submitting { .. } | Phase::BackingOff | Phase::InDoubt => None,
+        });
+        let (looked_at, unknown) = watches
+            .filter(|watch| watch.last_look.is_some())
+            .fold((0, 0), |(all, gone), watch| (all + 1, gone + usize::from(watch.unknown_since.is_some())));
+        if unknown >= FEWEST_VANISHED && unknown * 5 > looked_at {
+            self.stop_buying(Halt::TasksVanish(failure));
+            self.watching = false;
+            self.schedule_look(id);
+        } else {
+            self.end(id, Outcome::Lost(failure), now);
+        }
+    }
+
+    fn probed(&mut self, balance: Balance, now: Stamp) {
+        self.probing = false;
+        match balance {
+            Balance::Left(_) => {
+                if self.outage.take().is_some() {
+                    self.trouble = 0;
+                    self.window = SLOW_START;
+                }
+            }
+            Balance::KeyRefused(failure) => self.stop_buying(Halt::KeyRefused(failure)),
+            Balance::Unclear(_) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.next_probe = now + PROBE_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Everyone waits. Refusals of requests sent before the present pause began are part of what
+    /// it is for, and only a wait that the API asked for makes it longer.
+    fn wait(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
+        let part_of_this_pause = sent < self.paused_at;
+        let wait = match refusal.retry_after {
+            Some(wait) => wait,
+            None if part_of_this_pause => return,
+            None => self.waits.next_wait(),
+        };
+        if !part_of_this_pause {
+            self.paused_at = now;
+        }
+        self.gate.pause_until(now + wait);
+        self.paused_for = Some(refusal.failure.clone());
+    }
+
+    fn all_is_well(&mut self) {
+        self.trouble = 0;
+        self.waits.recover();
+    }
+
+    /// One more answer in a row that speaks of a service in trouble.
+    fn in_trouble(&mut self, failure: &Failure, now: Stamp) {
+        self.trouble += 1;
+        if self.trouble >= OUTAGE_STREAK && self.outage.is_none() && self.halt.is_none() {
+            let next_probe = now + PROBE_EVERY;
+            self.outage = Some(Outage { since: now, next_probe, failure: failure.clone() });
+        }
+    }
+
+    fn enter(
+        &mut self,
+        entry: Entry,
+        phase: Phase,
+        holds_slot: bool,
+        event: &'static str,
+    ) -> Result<(), IllegalEvent> {
+        let Entry { sample, attempts, paid_retries, price, .. } = entry;
+        if let Some(there) = self.samples.get(&sample) {
+            return Err(IllegalEvent { sample, event, state: there.phase.name() });
+        }
+        self.held += u32::from(holds_slot);
+        let timer = super::Token::default();
+        self.samples.insert(sample, Sample { attempts, paid_retries, price, holds_slot, phase, timer });
+        Ok(())
+    }
+
+    /// Takes the answer to a submission off the books; gives its permit's stamp.
+    fn end_submission(
+        &mut self,
+        id: SampleId,
+        answered: Attempt,
+        event: &'static str,
+    ) -> Result<Stamp, IllegalEvent> {
+        let illegal = |state| IllegalEvent { sample: id, event, state };
+        let Some(sample) = self.samples.get(&id) else { return Err(illegal("gone")) };
+        match sample.phase {
+            Phase::Submitting { attempt, permit } if attempt == answered => {
+                self.submitting -= 1;
+                Ok(permit)
+            }
+            Phase::Submitting { .. } => Err(illegal("submitting another attempt")),
+            Phase::Ready | Phase::Running(_) | Phase::BackingOff | Phase::InDoubt => {
+                Err(illegal(sample.phase.name()))
+            }
+        }
+    }
+
+    /// Back to the head of the queue: surely not accepted.
+    fn retract(&mut self, id: SampleId, now: Stamp) {
+        if let Some(sample) = self.samples.get_mut(&id) {
+            sample.phase = Phase::Ready;
+            self.ready.push_front(id);
+            self.change(id, now, Transition::Retracted);
+        }
+    }
+
+    /// Back to waiting for a new attempt, because the task failed.
+    fn defer(&mut self, id: SampleId, not_before: Stamp, more_retries: u32, failure: Failure, now: Stamp) {
+        let Some(sample) = self.samples.get_mut(&id) else { return };
+        sample.paid_retries += more_retries;
+        sample.phase = Phase::BackingOff;
+        let paid_retries = sample.paid_retries;
+        self.running -= 1;
+        self.change(id, now, Transition::Deferred { not_before, paid_retries, failure });
+        self.back_off_until(id, not_before, now);
+    }
+
+    /// A sample that has just begun to back off waits until `not_before`.
+    fn back_off_until(&mut self, id: SampleId, not_before: Stamp, now: Stamp) {
+        self.backing_off += 1;
+        if not_before.since(now) > KEEP_SLOT_FOR
+            && let Some(sample) = self.samples.get_mut(&id)
+        {
+            self.held -= u32::from(std::mem::take(&mut sample.holds_slot));
+        }
+        self.set_timer(id, not_before);
+    }
+
+    /// The submission made at `since` may or may not have been accepted: the sample ends, and its
+    /// slot counts until a task of that age could not be alive.
+    fn doubt(&mut self, id: SampleId, since: Stamp, failure: Failure, now: Stamp) {
+        let Some(sample) = self.samples.get_mut(&id) else { return };
+        sample.attempts += 1;
+        sample.phase = Phase::InDoubt;
+        let (attempts, cost) = (sample.attempts, sample.price);
+        self.change(id, now, Transition::Ended { outcome: Outcome::Unknown(failure), attempts, cost });
+        self.count_failure();
+        self.set_timer(id, since + self.config.task_timeout);
+    }
+
+    fn end(&mut self, id: SampleId, outcome: Outcome, now: Stamp) {
+        let Some(sample) = self.samples.get(&id) else { return };
+        let attempts = sample.attempts;
+        // One that an earlier run gave up on is counted already.
+        let counted = matches!(&sample.phase, Phase::Running(watch) if watch.last_chance);
+        if !counted && !matches!(outcome, Outcome::Succeeded(_)) {
+            self.count_failure();
+        }
+        self.change(id, now, Transition::Ended { outcome, attempts, cost: Usd::ZERO });
+        self.leave(id);
+    }
+
+    fn count_failure(&mut self) {
+        self.failures += 1;
+        if self.config.max_failures.is_some_and(|most| self.failures > most) {
+            self.stop_buying(Halt::TooManyFailures(self.failures));
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: SampleId) {
+        if let Some(sample) = self.samples.remove(&id) {
+            self.held -= u32::from(sample.holds_slot);
+            self.running -= u32::from(matches!(sample.phase, Phase::Running(_)));
+        }
+    }
+
+    fn schedule_look(&mut self, id: SampleId) {
+        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) {
+            let at = self.config.cadence.next_look(watch.accepted, watch.last_look);
+            self.set_timer(id, at);
+        }
+    }
+
+    fn set_timer(&mut self, id: SampleId, at: Stamp) {
+        let timer = self.timers.set(id, at);
+        if let Some(sample) = self.samples.get_mut(&id) {
+            sample.timer = timer;
+        }
+    }
+}
+
+impl Watch {
+    const fn new(task: TaskId, accepted: Stamp) -> Self {
+        Self {
+            task,
+            accepted,
+            last_look: None,
+            looking: false,
+            unknown_since: None,
+            unclear_looks: 0,
+            last_chance: false,
+        }
+    }
+}
+
+fn overdue_failure(age: Duration) -> Failure {
+    let minutes = age.as_secs() / 60;
+    Failure::new(
+        FailureKind::Timeout,
+        None,
+        &format!("still being made after {minutes} minutes; the next run asks again"),
+    )
+}
