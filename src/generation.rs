@@ -308,24 +308,18 @@ fn check_image_url(text: &str) -> Option<Violation> {
             "an image inside the sheet (data: URL)".into(),
             "the API fetches images itself: upload it and give its https address",
         ),
-        // `C:\frames\a.png` parses as a URL with the scheme `c`.
-        Ok(url) if url.scheme() != "file" && url.scheme().len() > 1 && text.contains("://") => {
+        Ok(url) if url.scheme() != "file" && text.contains("://") => {
             violation(format!("`{shown}` is not an http address"), "give a public https address")
         }
-        Ok(_) => local_path(&shown),
         Err(_) if text.contains("://") => {
             violation(format!("`{shown}` is not a valid URL"), "give a public https address")
         }
-        Err(_) => local_path(&shown),
+        // `C:\frames\a.png` parses as a URL with the scheme `c`.
+        Ok(_) | Err(_) => violation(
+            format!("`{shown}` is a local path, not a URL"),
+            "the API fetches images itself: upload it and give its https address",
+        ),
     }
-}
-
-fn local_path(shown: &str) -> Option<Violation> {
-    Some(Violation::new(
-        Field::ImageUrls,
-        format!("`{shown}` is a local path, not a URL"),
-        "the API fetches images itself: upload it and give its https address",
-    ))
 }
 
 /// A request that breaks no rule of the API.

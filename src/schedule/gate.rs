@@ -155,6 +155,7 @@ impl Reference for Tick {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::FileFailurePersistence;
 
     fn per_minute(n: u32) -> NonZeroU32 {
         NonZeroU32::new(n).unwrap()
@@ -225,7 +226,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig {
+            cases: 96,
+            failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/seeds/gate.txt"))),
+            ..ProptestConfig::default()
+        })]
         #[test]
         fn no_window_holds_more_than_the_limit(
             limit in prop_oneof![1_u32..=300, 1_u32..=10_000],
@@ -248,6 +253,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_precision_loss, reason = "a share of a small count")]
     fn the_pace_is_close_to_what_is_allowed() {
         for (limit, at_least) in [(10_000, 0.94), (1_000, 0.94), (100, 0.94), (2, 0.9)] {
             let sent = arrivals(per_minute(limit), &[Spell::Greedy(600_000)]).len();

@@ -21,7 +21,7 @@ pub mod retry;
 mod timers;
 mod transitions;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
@@ -160,10 +160,14 @@ struct Outage {
 
 /// The pure core. See the module.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not one state")]
 pub struct Schedule {
     config: Config,
     gate: Gate,
     samples: HashMap<SampleId, Sample>,
+    /// Samples whose tasks came back from the state file. Should one become ready again, the queue
+    /// may bring it a second time.
+    came_back: HashSet<SampleId>,
     /// Ready samples that hold a slot, next first.
     ready: VecDeque<SampleId>,
     /// Ready samples that gave their slot up and wait for another.
@@ -207,6 +211,7 @@ impl Schedule {
             config,
             gate,
             samples: HashMap::new(),
+            came_back: HashSet::new(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             looks: VecDeque::new(),

@@ -63,7 +63,7 @@ impl Backoff for FullJitter {
     }
 }
 
-/// SplitMix64's finaliser: every bit of the seed reaches every bit of the draw.
+/// The finaliser of the `SplitMix64` generator: every bit of the seed reaches every bit of the draw.
 const fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,1 +1,599 @@
+//! The core against a model of the world that lies, forgets and crashes.
+//!
+//! A story drives the core as the engine does: changes are durable only after a commit, a
+//! submission is sent only after its commit, and the process may die between any two effects. What
+//! survives a crash is what the commits made of the model of the state file, and the model of the
+//! server, which knows the truth about doubts.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+use super::*;
+use crate::api::{Polled, Refusal, RefusalCause, Submitted, TaskFailure, Verdict};
+use crate::job::{FailureKind, Outcome, Status, Video};
+
+const PRICE: Usd = Usd::from_cents(20);
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure::new(kind, None, "as the story wants")
+}
+
+/// What the state file would hold of a sample.
+#[derive(Debug, Clone, PartialEq)]
+enum Row {
+    Ready { not_before: Stamp },
+    Submitting { since: Stamp },
+    Running { task: TaskId, accepted: Stamp },
+    Ended { status: Status, since: Stamp, task: Option<(TaskId, Stamp)> },
+}
+
+#[derive(Debug, Clone)]
+struct Stored1 {
+    row: Row,
+    attempts: u32,
+    paid_retries: u32,
+    cost: Usd,
+}
+
+/// A task at the server.
+#[derive(Debug, Clone)]
+struct Task {
+    sample: SampleId,
+    born: Stamp,
+    dies: Stamp,
+    fails: bool,
+}
+
+/// Random choices, one byte each; a story ends well when they run out.
+struct Choices<'a> {
+    bytes: &'a [u8],
+    next: usize,
+}
+
+impl Choices<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let byte = self.bytes.get(self.next).copied();
+        self.next += 1;
+        byte
+    }
+    fn one_in(&mut self, n: u8) -> bool {
+        self.byte().is_some_and(|byte| byte.is_multiple_of(n))
+    }
+}
+
+struct World<'a> {
+    config: Config,
+    choices: Choices<'a>,
+    now: Stamp,
+    /// The state file.
+    rows: BTreeMap<SampleId, Stored1>,
+    /// The server.
+    tasks: HashMap<TaskId, Task>,
+    arrivals: Vec<Stamp>,
+    most_alive: usize,
+    doubted: HashSet<SampleId>,
+    /// The process.
+    core: Schedule,
+    permits: u32,
+    cursor: i64,
+    queue_told: bool,
+    uncommitted: Vec<Change>,
+    intents: Vec<Action>,
+    flying: Vec<(Stamp, Event)>,
+    crashes: u32,
+}
+
+impl<'a> World<'a> {
+    fn new(samples: i64, limits: Limits, bytes: &'a [u8]) -> Self {
+        let config = Config { limits, ..Config::default() };
+        let now = Stamp::BIRTH;
+        let fresh =
+            Stored1 { row: Row::Ready { not_before: now }, attempts: 0, paid_retries: 0, cost: Usd::ZERO };
+        Self {
+            config,
+            choices: Choices { bytes, next: 0 },
+            now,
+            rows: (1..=samples).map(|id| (SampleId(id), fresh.clone())).collect(),
+            tasks: HashMap::new(),
+            arrivals: Vec::new(),
+            most_alive: 0,
+            doubted: HashSet::new(),
+            core: Schedule::new(config, Gate::new(limits.requests_per_minute, now), 0),
+            permits: 0,
+            cursor: 0,
+            queue_told: false,
+            uncommitted: Vec::new(),
+            intents: Vec::new(),
+            flying: Vec::new(),
+            crashes: 0,
+        }
+    }
+
+    /// The process dies and another takes over from the state file. Requests on their way arrive.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.uncommitted.clear();
+        self.intents.clear();
+        self.flying.clear();
+        self.permits = 0;
+        self.cursor = 0;
+        self.queue_told = false;
+        self.core =
+            Schedule::new(self.config, Gate::new(self.config.limits.requests_per_minute, self.now), 0);
+        for (id, stored) in self.rows.clone() {
+            let state = match stored.row.clone() {
+                Row::Submitting { since } => Stored::Submitting { since },
+                Row::Running { task, accepted } => Stored::Running { task, accepted },
+                Row::Ended { status: Status::Unknown, since, .. } => Stored::InDoubt { since },
+                Row::Ended { status: Status::TimedOut, task: Some((task, accepted)), .. } => {
+                    Stored::TimedOut { task, accepted }
+                }
+                Row::Ready { .. } | Row::Ended { .. } => continue,
+            };
+            let entry = entry(id, &stored, Stamp::BIRTH);
+            self.core.handle(Event::Restored(Restored { entry, stored: state }), self.now).unwrap();
+        }
+    }
+
+    fn commit(&mut self) {
+        let batch = std::mem::take(&mut self.uncommitted);
+        for change in batch {
+            let stored = self.rows.get_mut(&change.sample).unwrap();
+            let row = std::mem::replace(&mut stored.row, Row::Ready { not_before: Stamp::BIRTH });
+            stored.row = match (row, change.transition) {
+                (Row::Ready { .. }, Transition::Intended(attempt)) => {
+                    assert_eq!(attempt.0, stored.attempts + 1);
+                    Row::Submitting { since: change.at }
+                }
+                (Row::Submitting { .. }, Transition::Retracted) => Row::Ready { not_before: Stamp::BIRTH },
+                (Row::Submitting { .. }, Transition::Accepted { task, attempt, cost }) => {
+                    stored.attempts = attempt.0;
+                    stored.cost = stored.cost + cost;
+                    Row::Running { task, accepted: change.at }
+                }
+                (Row::Running { .. }, Transition::Deferred { not_before, paid_retries, .. }) => {
+                    stored.paid_retries = paid_retries;
+                    Row::Ready { not_before }
+                }
+                (Row::Submitting { since }, Transition::Ended { outcome, attempts, cost }) => {
+                    assert!(matches!(outcome, Outcome::Unknown(_) | Outcome::Rejected(_)), "{outcome:?}");
+                    stored.attempts = attempts;
+                    stored.cost = stored.cost + cost;
+                    Row::Ended { status: outcome.status(), since, task: None }
+                }
+                (Row::Running { task, accepted }, Transition::Ended { outcome, .. })
+                | (
+                    Row::Ended { status: Status::TimedOut, task: Some((task, accepted)), .. },
+                    Transition::Ended { outcome, .. },
+                ) => Row::Ended { status: outcome.status(), since: accepted, task: Some((task, accepted)) },
+                (row, transition) => panic!("{row:?} cannot take {transition:?}"),
+            };
+        }
+        for intent in std::mem::take(&mut self.intents) {
+            let Action::Submit { sample, attempt, permit } = intent else { unreachable!() };
+            assert!(
+                matches!(self.rows[&sample].row, Row::Submitting { .. }),
+                "sent without a durable intent"
+            );
+            if self.now.since(permit) > gate::STALE_PERMIT {
+                self.core.handle(Event::NotSent { sample, attempt }, self.now).unwrap();
+            } else {
+                self.submit(sample, attempt);
+            }
+        }
+    }
+
+    fn submit(&mut self, sample: SampleId, attempt: Attempt) {
+        assert!(!self.doubted.contains(&sample), "{sample} is in doubt and was sent again");
+        let take = |world: &mut Self| {
+            let byte = world.choices.byte().unwrap_or(1);
+            let seconds = 20 + u64::from(byte) * u64::from(byte) / 40;
+            let task = TaskId::new(&format!("t{}", world.tasks.len())).unwrap();
+            let dies = world.now + Duration::from_secs(seconds);
+            world
+                .tasks
+                .insert(task.clone(), Task { sample, born: world.now, dies, fails: byte.is_multiple_of(5) });
+            task
+        };
+        let pick = self.choices.byte().unwrap_or(255);
+        self.arrivals.push(self.now);
+        let answer = match pick {
+            0..=15 => {
+                self.doubted.insert(sample);
+                if pick.is_multiple_of(2) {
+                    take(self);
+                }
+                Submitted::InDoubt(failure(FailureKind::Doubt))
+            }
+            16..=23 => Submitted::Rejected(failure(FailureKind::Input)),
+            24..=39 => Submitted::NotAccepted(Refusal {
+                cause: RefusalCause::Rate,
+                retry_after: (pick.is_multiple_of(2)).then_some(Duration::from_secs(7)),
+                failure: failure(FailureKind::Transient),
+            }),
+            _ => Submitted::Accepted(take(self)),
+        };
+        let alive = self.tasks.values().filter(|task| task.born <= self.now && self.now < task.dies).count();
+        self.most_alive = self.most_alive.max(alive);
+        self.flying
+            .push((self.now + Duration::from_millis(120), Event::Submitted { sample, attempt, answer }));
+    }
+
+    fn look(&mut self, sample: SampleId, task: &TaskId) {
+        self.arrivals.push(self.now);
+        let known = &self.tasks[task];
+        assert_eq!(known.sample, sample);
+        let (over, fails) = (self.now >= known.dies, known.fails);
+        let pick = self.choices.byte().unwrap_or(255);
+        let answer = match pick {
+            0..=9 => Polled::Unclear(failure(FailureKind::Transient)),
+            10..=14 => Polled::NotAnswered(Refusal {
+                cause: RefusalCause::Unavailable,
+                retry_after: None,
+                failure: failure(FailureKind::Transient),
+            }),
+            15..=19 => Polled::NotFound(failure(FailureKind::Transient)),
+            _ if !over => Polled::Alive,
+            _ if fails => Polled::Failed(TaskFailure {
+                failure: failure(FailureKind::Transient),
+                verdict: if pick.is_multiple_of(2) { Verdict::MayRetry } else { Verdict::Final },
+                created: None,
+                completed: None,
+            }),
+            _ => Polled::Succeeded(Video {
+                urls: vec!["https://v.example/1.mp4".into()],
+                created: None,
+                completed: None,
+            }),
+        };
+        self.flying.push((self.now + Duration::from_millis(80), Event::Polled { sample, answer }));
+    }
+
+    /// Lets rows in while there are permits.
+    fn admit(&mut self) {
+        while self.permits > 0 && !self.queue_told {
+            let next =
+                self.rows.range(SampleId(self.cursor + 1)..).next().map(|(id, stored)| (*id, stored.clone()));
+            let Some((id, stored)) = next else {
+                self.queue_told = true;
+                self.core.handle(Event::QueueEnded, self.now).unwrap();
+                return;
+            };
+            self.cursor = id.0;
+            if let Row::Ready { not_before } = stored.row {
+                self.permits -= 1;
+                self.core.handle(Event::Admitted(entry(id, &stored, not_before)), self.now).unwrap();
+            }
+        }
+    }
+
+    /// Until every sample has ended. Each step may be the process's last.
+    fn run(&mut self) {
+        for _ in 0..200_000 {
+            if self.choices.one_in(97) {
+                self.crash();
+            }
+            self.admit();
+            match self.core.poll(self.now) {
+                Step::Act(Action::Submit { sample, attempt, permit }) => {
+                    self.intents.push(Action::Submit { sample, attempt, permit });
+                }
+                Step::Act(Action::Poll { sample, task }) => self.look(sample, &task),
+                Step::Act(Action::AskBalance) => {
+                    self.arrivals.push(self.now);
+                    let answer = Event::Balance(crate::api::Balance::Left(None));
+                    self.flying.push((self.now + Duration::from_millis(50), answer));
+                }
+                Step::Act(Action::FreeSlots(slots)) => self.permits += slots,
+                Step::Act(Action::ReclaimSlots(slots)) => {
+                    let taken = slots.min(self.permits);
+                    self.permits -= taken;
+                    self.core.handle(Event::SlotsReclaimed(taken), self.now).unwrap();
+                }
+                step @ (Step::WakeAt(_) | Step::Wait | Step::Finished) => {
+                    self.uncommitted.extend(self.core.take_changes());
+                    if !self.uncommitted.is_empty() {
+                        if self.choices.one_in(61) {
+                            self.crash();
+                        } else {
+                            self.commit();
+                        }
+                        continue;
+                    }
+                    if step == Step::Finished {
+                        return;
+                    }
+                    self.pass_time(&step);
+                }
+            }
+            self.uncommitted.extend(self.core.take_changes());
+        }
+        panic!("the story does not end: {:?}", self.core);
+    }
+
+    fn pass_time(&mut self, step: &Step) {
+        let answer_at = self.flying.iter().map(|(at, _)| *at).min();
+        let wake_at = if let Step::WakeAt(at) = step { Some(*at) } else { None };
+        let next = [answer_at, wake_at].into_iter().flatten().min().expect("something to wait for");
+        self.now = self.now.max(next);
+        self.flying.sort_by_key(|(at, _)| *at);
+        while self.flying.first().is_some_and(|(at, _)| *at <= self.now) {
+            let (_, event) = self.flying.remove(0);
+            self.core.handle(event, self.now).unwrap();
+        }
+    }
+}
+
+fn entry(id: SampleId, stored: &Stored1, not_before: Stamp) -> Entry {
+    Entry {
+        sample: id,
+        attempts: stored.attempts,
+        paid_retries: stored.paid_retries,
+        price: PRICE,
+        not_before,
+    }
+}
+
+fn limits(per_minute: u32, concurrent: u32) -> Limits {
+    Limits {
+        requests_per_minute: NonZeroU32::new(per_minute).unwrap(),
+        concurrent_tasks: NonZeroU32::new(concurrent).unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/seeds/schedule.txt"))),
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn the_promises_hold_in_any_story(
+        samples in 1_i64..40,
+        per_minute in prop_oneof![2_u32..40, 100_u32..3_000],
+        concurrent in 1_u32..12,
+        bytes in proptest::collection::vec(any::<u8>(), 0..1_500),
+    ) {
+        let mut world = World::new(samples, limits(per_minute, concurrent), &bytes);
+        world.run();
+        // Every sample has ended, and each exactly once.
+        for (id, stored) in &world.rows {
+            prop_assert!(matches!(stored.row, Row::Ended { .. }), "{id}: {:?}", stored.row);
+            // What was bought is what the ledger says, to the cent.
+            prop_assert_eq!(stored.cost, PRICE.times(u64::from(stored.attempts)));
+            prop_assert!(stored.paid_retries <= world.config.retry.paid_retries);
+        }
+        // Nothing is bought twice: each task beyond a sample's first follows one that failed.
+        for id in world.rows.keys() {
+            let bought = world.tasks.values().filter(|task| task.sample == *id && !task.fails).count();
+            prop_assert!(bought <= 1, "{id} was bought {bought} times");
+        }
+        // The limits hold at the server.
+        prop_assert!(world.most_alive <= concurrent as usize, "{} alive", world.most_alive);
+        let mut first = 0;
+        for (last, at) in world.arrivals.iter().enumerate() {
+            while at.since(world.arrivals[first]) > gate::WINDOW {
+                first += 1;
+            }
+            prop_assert!(last - first < per_minute as usize, "too many in a window");
+        }
+    }
+}
+
+/// A core and the steps to drive it by hand.
+fn core(config: Config) -> Schedule {
+    Schedule::new(config, Gate::new(config.limits.requests_per_minute, Stamp::BIRTH), 0)
+}
+
+/// Everything the core wants to do up to `until`, with when.
+fn actions(core: &mut Schedule, from: Stamp, until: Stamp) -> Vec<(u64, Action)> {
+    let mut now = from;
+    let mut seen = Vec::new();
+    loop {
+        match core.poll(now) {
+            Step::Act(action) => seen.push((now.as_millis(), action)),
+            Step::WakeAt(at) if at <= until => now = at,
+            Step::WakeAt(_) | Step::Wait | Step::Finished => return seen,
+        }
+    }
+}
+
+fn admit_many(core: &mut Schedule, count: i64) {
+    assert!(matches!(core.poll(Stamp::BIRTH), Step::Act(Action::FreeSlots(_))));
+    for id in 1..=count {
+        let stored = Stored1 {
+            row: Row::Ready { not_before: Stamp::BIRTH },
+            attempts: 0,
+            paid_retries: 0,
+            cost: PRICE,
+        };
+        core.handle(Event::Admitted(entry(SampleId(id), &stored, Stamp::BIRTH)), Stamp::BIRTH).unwrap();
+    }
+}
+
+fn submits(actions: &[(u64, Action)]) -> Vec<SampleId> {
+    let sample =
+        |action: &Action| if let Action::Submit { sample, .. } = action { Some(*sample) } else { None };
+    actions.iter().filter_map(|(_, action)| sample(action)).collect()
+}
+
+fn accept(core: &mut Schedule, id: i64, now: Stamp) {
+    let answer = Submitted::Accepted(TaskId::new(&format!("t{id}")).unwrap());
+    core.handle(Event::Submitted { sample: SampleId(id), attempt: Attempt(1), answer }, now).unwrap();
+}
+
+#[test]
+fn a_run_starts_slowly_and_doubles_with_each_round_trip() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 100);
+    let second = Stamp::from_millis(1_000);
+    assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, second)).len(), 4);
+    for id in 1..=4 {
+        accept(&mut core, id, second);
+    }
+    assert_eq!(submits(&actions(&mut core, second, Stamp::from_millis(2_000))).len(), 8);
+}
+
+#[test]
+fn a_task_is_looked_at_by_the_vendors_schedule() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 1);
+    actions(&mut core, Stamp::BIRTH, Stamp::from_millis(10));
+    accept(&mut core, 1, Stamp::from_millis(100));
+    let looks = actions(&mut core, Stamp::from_millis(100), Stamp::from_millis(200_000));
+    assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [90_100], "{looks:?}");
+    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive }, Stamp::from_millis(90_200))
+        .unwrap();
+    let looks = actions(&mut core, Stamp::from_millis(90_200), Stamp::from_millis(200_000));
+    assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [95_100]);
+}
+
+#[test]
+fn an_event_that_cannot_happen_is_an_error() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 1);
+    let answer = Submitted::Accepted(TaskId::new("t1").unwrap());
+    let event = Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer: answer.clone() };
+    let error = core.handle(event, Stamp::BIRTH).unwrap_err();
+    assert_eq!((error.sample, error.state), (SampleId(1), "ready"));
+    let gone = Event::Submitted { sample: SampleId(9), attempt: Attempt(1), answer };
+    assert_eq!(core.handle(gone, Stamp::BIRTH).unwrap_err().state, "gone");
+}
+
+#[test]
+fn no_money_stops_buying_and_keeps_watching() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 8);
+    actions(&mut core, Stamp::BIRTH, Stamp::from_millis(500));
+    let now = Stamp::from_millis(500);
+    for id in [1, 2, 3] {
+        accept(&mut core, id, now);
+    }
+    let answer = Submitted::NoMoney(failure(FailureKind::Money));
+    core.handle(Event::Submitted { sample: SampleId(4), attempt: Attempt(1), answer }, now).unwrap();
+    assert!(submits(&actions(&mut core, now, Stamp::from_millis(80_000))).is_empty());
+    let looks = actions(&mut core, Stamp::from_millis(80_000), Stamp::from_millis(95_000));
+    assert_eq!(looks.len(), 3);
+    for id in [1, 2, 3] {
+        let video = Video { urls: vec!["u".into()], created: None, completed: None };
+        let event = Event::Polled { sample: SampleId(id), answer: Polled::Succeeded(video) };
+        core.handle(event, Stamp::from_millis(95_000)).unwrap();
+    }
+    assert_eq!(core.poll(Stamp::from_millis(95_000)), Step::Finished);
+    assert!(matches!(core.halt(), Some(Halt::NoMoney(_))));
+}
+
+#[test]
+fn ten_answers_of_a_service_in_trouble_pause_buying_until_the_balance_answers() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 100);
+    let mut now = Stamp::BIRTH;
+    let mut sent = 0;
+    for _ in 0..40 {
+        now = now + Duration::from_secs(1);
+        for id in submits(&actions(&mut core, now, now + Duration::from_millis(900))) {
+            sent += 1;
+            let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+            core.handle(Event::Submitted { sample: id, attempt: Attempt(1), answer }, now).unwrap();
+        }
+    }
+    // Those unanswered when the tenth answer came had been sent already.
+    assert!((10..10 + SLOW_START).contains(&sent), "{sent}");
+    core.handle(Event::Balance(crate::api::Balance::Left(None)), now).unwrap();
+    assert!(!submits(&actions(&mut core, now, now + Duration::from_secs(1))).is_empty());
+}
+
+#[test]
+fn an_outage_that_lasts_stops_the_run() {
+    let config = Config { outage_timeout: Duration::from_mins(2), ..Config::default() };
+    let mut core = core(config);
+    admit_many(&mut core, 100);
+    let mut now = Stamp::BIRTH;
+    while core.halt().is_none() {
+        now = now + Duration::from_secs(1);
+        assert!(now < Stamp::from_millis(300_000));
+        for (_, action) in actions(&mut core, now, now + Duration::from_millis(900)) {
+            let event = match action {
+                Action::Submit { sample, attempt, .. } => {
+                    let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+                    Event::Submitted { sample, attempt, answer }
+                }
+                Action::AskBalance => {
+                    Event::Balance(crate::api::Balance::Unclear(failure(FailureKind::Transient)))
+                }
+                Action::Poll { .. } | Action::FreeSlots(_) | Action::ReclaimSlots(_) => continue,
+            };
+            core.handle(event, now).unwrap();
+        }
+    }
+    assert!(matches!(core.halt(), Some(Halt::Outage(_))));
+    assert_eq!(core.poll(now), Step::Finished);
+}
+
+#[test]
+fn one_unknown_task_is_lost_but_many_stop_the_run() {
+    for (tasks, lost) in [(1, true), (20, false)] {
+        let mut core = core(Config::default());
+        admit_many(&mut core, tasks);
+        let mut now = Stamp::BIRTH;
+        let mut ended = Vec::new();
+        while core.halt().is_none() && ended.is_empty() {
+            now = now + Duration::from_secs(1);
+            assert!(now < Stamp::from_millis(1_200_000), "neither lost nor stopped");
+            for (_, action) in actions(&mut core, now, now + Duration::from_millis(900)) {
+                match action {
+                    Action::Submit { sample, .. } => accept(&mut core, sample.0, now),
+                    Action::Poll { sample, .. } => {
+                        let answer = Polled::NotFound(failure(FailureKind::Transient));
+                        core.handle(Event::Polled { sample, answer }, now).unwrap();
+                    }
+                    Action::AskBalance | Action::FreeSlots(_) | Action::ReclaimSlots(_) => {}
+                }
+            }
+            let is_end = |change: &Change| matches!(change.transition, Transition::Ended { .. });
+            ended.extend(core.take_changes().into_iter().filter(is_end));
+        }
+        assert_eq!(!ended.is_empty(), lost);
+        assert_eq!(matches!(core.halt(), Some(Halt::TasksVanish(_))), !lost);
+    }
+}
+
+#[test]
+fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
+    let config = Config { limits: limits(10_000, 2), ..Config::default() };
+    let mut core = core(config);
+    admit_many(&mut core, 1);
+    actions(&mut core, Stamp::BIRTH, Stamp::from_millis(50));
+    accept(&mut core, 1, Stamp::from_millis(100));
+    let late = Stamp::from_millis(91_000);
+    actions(&mut core, Stamp::from_millis(100), late);
+    let mut held = Vec::new();
+    let failed = TaskFailure {
+        failure: failure(FailureKind::Transient),
+        verdict: Verdict::MayRetry,
+        created: None,
+        completed: None,
+    };
+    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Failed(failed) }, late).unwrap();
+    held.push(core.slots_held());
+    let changes = core.take_changes();
+    let Some(Transition::Deferred { not_before, paid_retries: 1, .. }) =
+        changes.last().map(|c| c.transition.clone())
+    else {
+        panic!("{changes:?}")
+    };
+    let later = not_before + Duration::from_secs(1);
+    let seen = actions(&mut core, late, later);
+    let takes_back = seen.iter().any(|(_, action)| matches!(action, Action::ReclaimSlots(1)));
+    if not_before.since(late) > KEEP_SLOT_FOR {
+        assert_eq!(held, [0]);
+        assert!(takes_back, "{seen:?}");
+        core.handle(Event::SlotsReclaimed(1), later).unwrap();
+        assert_eq!(submits(&actions(&mut core, later, later + Duration::from_secs(1))), [SampleId(1)]);
+    } else {
+        assert_eq!(submits(&seen), [SampleId(1)]);
+    }
+}

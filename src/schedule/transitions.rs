@@ -60,6 +60,9 @@ impl Schedule {
     fn admitted(&mut self, entry: Entry, now: Stamp) -> Result<(), IllegalEvent> {
         self.lent = self.lent.saturating_sub(1);
         self.reclaiming = false;
+        if self.came_back.contains(&entry.sample) {
+            return Ok(());
+        }
         let waits = entry.not_before > now;
         let phase = if waits { Phase::BackingOff } else { Phase::Ready };
         self.enter(entry, phase, true, "admitted")?;
@@ -77,6 +80,7 @@ impl Schedule {
         match stored {
             Stored::Running { task, accepted } => {
                 self.enter(entry, Phase::Running(Watch::new(task, accepted)), true, "restored")?;
+                self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
             }
