@@ -294,7 +294,7 @@ impl Draft {
 }
 
 /// What is wrong with an image's address, if anything.
-fn check_image_url(text: &str) -> Option<Violation> {
+pub(crate) fn check_image_url(text: &str) -> Option<Violation> {
     let violation = |what: String, mend: &str| Some(Violation::new(Field::ImageUrls, what, mend));
     let shown: String = text.chars().take(80).collect();
     match reqwest::Url::parse(text) {
