@@ -1,5 +1,7 @@
 //! Rate-limited batch generation of Veo 3.1 videos.
 pub mod api;
+#[doc(hidden)]
+pub mod cli;
 pub mod clock;
 pub mod event;
 pub mod generation;

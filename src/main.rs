@@ -1,3 +1,9 @@
 //! The `batchveo` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    batchveo::cli::main(&batchveo::cli::Cli::parse())
+}

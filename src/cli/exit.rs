@@ -1,0 +1,86 @@
+//! How a command ended, as the shell sees it.
+//!
+//! One enum, so that no number is written twice; `--help` and the README repeat it, and the tests
+//! hold them to it.
+
+use std::io;
+use std::process::ExitCode;
+
+/// Why the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every sample succeeded, or no more failed than `--max-failures` allows.
+    Succeeded,
+    /// The run finished and some samples did not succeed.
+    Unsuccessful,
+    /// Usage, sheet or configuration is wrong. Nothing was bought.
+    Refused,
+    /// The run stopped before its end and can be resumed: key, money, outage, disk.
+    Stopped,
+    /// Another process holds the state file or the account.
+    Held,
+    /// Ctrl-C. Resumable.
+    Interrupted,
+    /// SIGTERM. Resumable.
+    Terminated,
+}
+
+impl Exit {
+    /// Every way to end, in the order of the numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Succeeded,
+        Self::Unsuccessful,
+        Self::Refused,
+        Self::Stopped,
+        Self::Held,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// The number the shell gets. For a signal it is 128 and the signal's number, as shells have it.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Unsuccessful => 1,
+            Self::Refused => 2,
+            Self::Stopped => 3,
+            Self::Held => 4,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Whether `error` says no more than that nobody reads our output any longer.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn the_numbers_are_the_documented_ones() {
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 130, 143]);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_below_its_context() {
+        let error = |kind| Err::<(), _>(io::Error::from(kind)).context("writing results").unwrap_err();
+        assert!(is_broken_pipe(&error(io::ErrorKind::BrokenPipe)));
+        assert!(!is_broken_pipe(&error(io::ErrorKind::StorageFull)));
+    }
+}

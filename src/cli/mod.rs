@@ -1,0 +1,123 @@
+//! From arguments to validated configuration, and from there to an exit code.
+//!
+//! One file per subcommand. The argument structs hold what was typed, one word each; what a wrong
+//! combination would break (a key, a file, a pace of time) becomes a value that cannot be wrong
+//! before anything is opened or sent. Data goes to standard output; progress, logs and errors go to
+//! standard error. The environment is passed in, so that tests need no process of their own.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod check;
+pub mod completions;
+pub mod confirm;
+pub mod connection;
+pub mod example;
+pub mod exit;
+pub mod export;
+pub mod paths;
+pub mod rehearsal;
+pub mod run;
+pub mod sheet;
+pub mod simulate;
+pub mod status;
+pub mod values;
+
+use exit::Exit;
+
+/// What the arguments, the environment and the files they name do not allow together. Nothing was
+/// opened for writing and nothing was sent. The text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Looks up a variable of the environment; blank ones count as absent where it is used.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Turns a sheet of prompts into videos through the Veo 3.1 task API.
+///
+/// As fast as the account allows, never over its limits, never paying twice, never losing a row.
+#[derive(Debug, Parser)]
+#[command(name = "batchveo", version, max_term_width = 100, after_help = HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const HELP: &str = "\
+Start here:
+  batchveo example prompts.csv                 write a sample sheet
+  batchveo check prompts.csv                   find its mistakes and its price; sends nothing
+  batchveo run prompts.csv --simulate          rehearse: no key, no network, no cost
+  BATCHVEO_API_KEY=… batchveo run prompts.csv  buy the videos; run it again to resume
+
+Exit codes:
+  0    every sample succeeded, or no more failed than --max-failures allows
+  1    finished, but some samples did not succeed
+  2    usage, sheet or configuration is wrong; nothing was bought
+  3    stopped and resumable: key, money, outage, disk
+  4    another process holds the state file or the account
+  130  interrupted (Ctrl-C), resumable
+  143  terminated (SIGTERM), resumable";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a sample sheet.
+    Example(example::ExampleArgs),
+    /// Write completions for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// How much to log to standard error, and how.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogArgs {
+    /// Log more: -v what happens, -vv each request, -vvv everything; RUST_LOG overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Logs")]
+    pub verbose: u8,
+    /// How log lines are written
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        value_parser = ["text", "json"],
+        help_heading = "Logs"
+    )]
+    pub log_format: String,
+}
+
+/// Does what the arguments say and answers how it went. A reader of our output who has had enough
+/// is not an error.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    let exit = perform(&cli.command, &mut io::stdout().lock()).unwrap_or_else(|error| {
+        if exit::is_broken_pipe(&error) {
+            return Exit::Succeeded;
+        }
+        // If standard error is gone too, nobody is left to tell.
+        let _ = writeln!(io::stderr(), "batchveo: {error:#}");
+        Exit::Refused
+    });
+    exit.into()
+}
+
+/// Performs one subcommand, with its data going to `stdout`.
+fn perform(command: &Command, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Command::Example(args) => example::write(args, stdout)?,
+        Command::Completions(args) => completions::write(args, stdout)?,
+    }
+    stdout.flush()?;
+    Ok(Exit::Succeeded)
+}
+
+#[cfg(test)]
+mod tests;

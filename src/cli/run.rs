@@ -1,0 +1,191 @@
+//! `run`: its arguments, and the files, the destination and the limits they come to.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::connection::ConnectionArgs;
+use super::paths::RunPaths;
+use super::rehearsal::RehearsalArgs;
+use super::sheet::{SheetArgs, Source};
+use super::values::{ColumnFilter, MaxFailures, retryable};
+use super::{Environment, UsageError};
+use crate::generation::PriceList;
+use crate::job::{Limits, Status};
+
+/// Turns a sheet into videos, and resumes.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of the command line")]
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchveo run prompts.csv --simulate --time-scale 60     rehearse a run, a minute a second
+  batchveo run prompts.csv --limit 3 --mode fast          buy the first three rows
+  batchveo run prompts.csv                                buy the rest; again to resume
+  batchveo run prompts.csv --retry failed,timed_out       try these again
+  batchveo run captions.csv --map prompt=caption --map id=video
+  jq -c '.scenes[]' film.json | batchveo run - --format jsonl --state film.batchveo.db
+
+Exit codes:
+  0 every sample succeeded (or within --max-failures), 1 finished but some did not, 2 usage, sheet or
+  configuration and nothing bought, 3 stopped and resumable, 4 held by another process, 130 and 143
+  interrupted and resumable")]
+pub struct RunArgs {
+    /// The sheet: CSV, TSV, JSONL or TXT (a prompt a line), or - for standard input
+    pub manifest: PathBuf,
+    /// Check the sheet and show what would be bought; send nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// How to read the sheet.
+    #[command(flatten)]
+    pub sheet: SheetArgs,
+    /// Run the good rows and report the bad ones as invalid
+    #[arg(long, help_heading = "Sheet")]
+    pub skip_invalid: bool,
+    /// Go on although rows whose videos were bought are edited or gone
+    #[arg(long, help_heading = "Sheet")]
+    pub accept_changes: bool,
+    /// Only the first N rows
+    #[arg(long, value_name = "N", help_heading = "Sheet")]
+    pub limit: Option<u64>,
+    /// Only rows whose column holds this value; repeatable, all must hold
+    #[arg(long = "where", value_name = "COLUMN=VALUE", help_heading = "Sheet")]
+    pub filters: Vec<ColumnFilter>,
+    /// The state file [default: the sheet's name and .batchveo.db]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub state: Option<PathBuf>,
+    /// The results [default: prompts.results.csv for prompts.csv]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// How progress is shown: auto, bar, plain or none
+    #[arg(
+        long,
+        value_name = "STYLE",
+        default_value = "auto",
+        value_parser = ["auto", "bar", "plain", "none"],
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub progress: String,
+    /// Write what happens as a JSON object a line; - for standard output
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub events: Option<PathBuf>,
+    /// Write the end of the run as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub summary: Option<PathBuf>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// What the account allows.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// What videos cost.
+    #[command(flatten)]
+    pub price: PriceArgs,
+    /// Buy without asking, however much it costs
+    #[arg(short, long, help_heading = "Money")]
+    pub yes: bool,
+    /// New attempts, each paid, at a task that failed through no fault of its own
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Money")]
+    pub paid_retries: u32,
+    /// Stop buying when more samples than this failed, as a number or a share of all
+    #[arg(long, value_name = "N|P%", help_heading = "Money")]
+    pub max_failures: Option<MaxFailures>,
+    /// Put ended samples back: failed, rejected, timed_out, lost (the last two may pay twice)
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, help_heading = "Money")]
+    pub retry: Vec<Status>,
+    /// When to ask about a task: the age at the first look, and the time between looks
+    #[arg(long, value_name = "fixed:FIRST,EVERY", default_value = "fixed:90s,5s", help_heading = "Time")]
+    pub poll: String,
+    /// Give up on a task of this age; the next run asks about it once more
+    #[arg(long, value_name = "SPAN", default_value = "30m", value_parser = humantime::parse_duration, help_heading = "Time")]
+    pub task_timeout: Duration,
+    /// Stop when the service has been away for so long
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = humantime::parse_duration, help_heading = "Time")]
+    pub outage_timeout: Duration,
+    /// After Ctrl-C, wait so long for submissions in flight
+    #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = humantime::parse_duration, help_heading = "Time")]
+    pub grace: Duration,
+    /// Whether this is a rehearsal.
+    #[command(flatten)]
+    pub rehearsal: RehearsalArgs,
+}
+
+/// What the account allows.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Account")]
+pub struct LimitArgs {
+    /// Requests in any 60 seconds, of every kind
+    #[arg(long, value_name = "N", default_value_t = Limits::DOCUMENTED.requests_per_minute)]
+    pub rpm: NonZeroU32,
+    /// Tasks alive at once
+    #[arg(long, value_name = "N", default_value_t = Limits::DOCUMENTED.concurrent_tasks)]
+    pub concurrency: NonZeroU32,
+}
+
+impl From<LimitArgs> for Limits {
+    fn from(args: LimitArgs) -> Self {
+        Self { requests_per_minute: args.rpm, concurrent_tasks: args.concurrency }
+    }
+}
+
+/// What videos cost.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Money")]
+pub struct PriceArgs {
+    /// Dollars a video, by mode
+    #[arg(long = "price", value_name = "MODE=USD,…", default_value = "quality=1.50,fast=0.20")]
+    pub list: PriceList,
+}
+
+/// Who makes the videos.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// The simulator in this process.
+    Simulator {
+        /// Which of all possible rehearsals.
+        seed: u64,
+        /// Share of tasks that fail, from 0 to 1.
+        fail_rate: f64,
+    },
+    /// The API.
+    Api {
+        /// Where, as it was given; `None` for the vendor's.
+        base_url: Option<String>,
+        /// With whose key.
+        key: SecretString,
+    },
+}
+
+/// What the arguments of a run come to together with the environment.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The rows.
+    pub source: Source,
+    /// The files.
+    pub paths: RunPaths,
+    /// Who makes the videos.
+    pub destination: Destination,
+}
+
+impl RunPlan {
+    /// Resolves `args`. Reads the key file, if one is named, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// What does not go together, with what to do about it.
+    pub fn resolve(args: &RunArgs, environment: Environment<'_>) -> Result<Self, UsageError> {
+        let rehearsal = &args.rehearsal;
+        let source = Source::new(args.manifest.clone(), &args.sheet)?;
+        let paths = RunPaths::choose(&source, args.state.clone(), args.output.clone(), rehearsal.simulate)?;
+        let destination = if rehearsal.simulate {
+            Destination::Simulator { seed: rehearsal.sim_seed, fail_rate: rehearsal.sim_fail_rate }
+        } else {
+            let key = args.connection.api_key(environment)?;
+            Destination::Api { base_url: args.connection.base_url(environment), key }
+        };
+        Ok(Self { source, paths, destination })
+    }
+}

@@ -1,0 +1,202 @@
+//! The command line as a whole: what parses, what does not, and what help says.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use secrecy::ExposeSecret;
+
+use super::exit::Exit;
+use super::run::{Destination, RunArgs, RunPlan};
+use super::sheet::Source;
+use super::*;
+use crate::generation::PriceList;
+use crate::job::{Limits, Status};
+
+/// Every subcommand's arguments, whether or not this build performs it.
+#[derive(Debug, Parser)]
+#[command(name = "batchveo")]
+struct Whole {
+    #[command(subcommand)]
+    command: Each,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Each {
+    Run(Box<RunArgs>),
+    Check(check::CheckArgs),
+    Status(status::StatusArgs),
+    Export(export::ExportArgs),
+    Simulate(simulate::SimulateArgs),
+    Example(example::ExampleArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+fn parse(line: &str) -> Result<Each, clap::Error> {
+    Whole::try_parse_from(std::iter::once("batchveo").chain(line.split_whitespace()))
+        .map(|whole| whole.command)
+}
+
+fn run_args(line: &str) -> RunArgs {
+    match parse(&format!("run {line}")) {
+        Ok(Each::Run(args)) => *args,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn plan(line: &str, variables: &[(&str, &str)]) -> Result<RunPlan, String> {
+    let environment =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    RunPlan::resolve(&run_args(line), &environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_definitions_are_consistent() {
+    Cli::command().debug_assert();
+    Whole::command().debug_assert();
+}
+
+#[test]
+fn every_subcommand_teaches_by_example_and_says_what_every_option_does() {
+    let mut whole = Whole::command();
+    whole.build();
+    for command in whole.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = command.get_name();
+        let help = command.clone().render_help().to_string();
+        assert!(help.contains("Examples:") && help.contains(&format!("batchveo {name}")), "{help}");
+        assert!(command.get_about().is_some(), "{name}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name} {}", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn help_lists_every_exit_code() {
+    let help = Cli::command().render_help().to_string();
+    for exit in Exit::ALL {
+        assert!(help.contains(&format!("\n  {:<5}", exit.code())), "{exit:?}\n{help}");
+    }
+}
+
+#[test]
+fn the_examples_in_help_parse() {
+    let mut whole = Whole::command();
+    whole.build();
+    let mut seen = 0;
+    for command in whole.get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().take_while(|line| !line.starts_with("Exit codes")) {
+            let Some((_, call)) = line.split_once("batchveo ") else { continue };
+            // The call ends where the explanation, a pipe, a redirection or a job begins.
+            let end = ["  ", " |", " >", " &"].iter().filter_map(|mark| call.find(mark)).min();
+            let call = &call[..end.unwrap_or(call.len())];
+            assert!(parse(call).is_ok(), "{call}: {:?}", parse(call).err());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let args = run_args("prompts.csv");
+    assert_eq!(Limits::from(args.limits), Limits::DOCUMENTED);
+    assert_eq!(args.price.list, PriceList::VENDOR);
+    assert_eq!((args.paid_retries, args.poll.as_str()), (1, "fixed:90s,5s"));
+    let spans = [args.task_timeout, args.outage_timeout, args.grace].map(|span| span.as_secs());
+    assert_eq!(spans, [1_800, 3_600, 20]);
+}
+
+#[test]
+fn wrong_words_are_usage_errors() {
+    for line in [
+        "run",
+        "run a.csv --rpm 0",
+        "run a.csv --concurrency -1",
+        "run a.csv --retry unknown",
+        "run a.csv --retry succeeded",
+        "run a.csv --price slow=1",
+        "run a.csv --where campaign",
+        "run a.csv --max-failures 101%",
+        "run a.csv --task-timeout soon",
+        "run a.csv --samples 0",
+        "run a.csv --mode slow",
+        "run a.csv --progress loud",
+        "run a.csv --simulate --base-url https://example.com",
+        "run a.csv --simulate --api-key-file key",
+        "run a.csv --sim-seed 1",
+        "run a.csv --sim-fail-rate 0.5",
+        "run a.csv --simulate --sim-fail-rate 2",
+        "run a.csv --api-key secret",
+        "simulate --time-scale max",
+        "simulate --listen here",
+        "export a.csv",
+        "export a.csv -o - --status done",
+        "completions tcl",
+        "check a.csv --log-format xml",
+    ] {
+        let error = parse(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
+        assert_eq!(error.exit_code(), i32::from(Exit::Refused.code()), "{line}");
+        assert!(!matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}");
+    }
+}
+
+#[test]
+fn lists_are_split_and_repeated() {
+    let args = run_args("a.csv --retry failed,lost --where a=1 --where b=2 --map prompt=x --map id=y -vv");
+    assert_eq!(args.retry, [Status::Failed, Status::Lost]);
+    assert_eq!(args.filters.len(), 2);
+    assert_eq!(args.sheet.mappings, ["prompt=x", "id=y"]);
+}
+
+#[test]
+fn a_run_without_a_key_says_what_to_do() {
+    assert_eq!(plan("a.csv", &[]).unwrap_err(), "set BATCHVEO_API_KEY, or try --simulate");
+}
+
+#[test]
+fn a_rehearsal_needs_no_key_and_has_files_of_its_own() {
+    let plan =
+        plan("a.csv --simulate --sim-seed 7", &[("BATCHVEO_BASE_URL", "https://example.com")]).unwrap();
+    assert!(matches!(plan.destination, Destination::Simulator { seed: 7, .. }));
+    assert_eq!(plan.paths.state.to_str(), Some("a.csv.simulated.batchveo.db"));
+    assert_eq!(plan.paths.results.to_str(), Some("a.simulated.results.csv"));
+}
+
+#[test]
+fn a_run_takes_key_and_address_from_the_environment_and_hides_the_key() {
+    let variables = [("BATCHVEO_API_KEY", " recognisable\n"), ("APIXO_BASE_URL", "https://example.com")];
+    let plan = plan("a.csv", &variables).unwrap();
+    assert!(!format!("{plan:?}").contains("recognisable"));
+    let Destination::Api { base_url, key } = plan.destination else { panic!("simulated") };
+    assert_eq!((base_url.as_deref(), key.expose_secret()), (Some("https://example.com"), "recognisable"));
+}
+
+#[test]
+fn standard_input_needs_state_and_format() {
+    let key = [("BATCHVEO_API_KEY", "k")];
+    assert!(plan("-", &key).unwrap_err().contains("--format"));
+    assert!(plan("- --format txt", &key).unwrap_err().contains("--state"));
+    assert_eq!(plan("- --format txt --state s.db", &key).unwrap().source, Source::Stdin);
+}
+
+#[test]
+fn completions_name_our_options_and_survive_a_closed_pipe() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let cli = Cli::try_parse_from(["batchveo", "completions", shell]).unwrap();
+        let mut script = Vec::new();
+        assert_eq!(perform(&cli.command, &mut script).unwrap(), Exit::Succeeded);
+        assert!(String::from_utf8(script).unwrap().contains("log-format"), "{shell}");
+        assert!(exit::is_broken_pipe(&perform(&cli.command, &mut Closed).unwrap_err()), "{shell}");
+    }
+}
