@@ -5,3 +5,5 @@ pub mod event;
 pub mod generation;
 pub mod job;
 pub mod schedule;
+pub mod simulator;
+pub mod veo;
