@@ -63,7 +63,7 @@ fn a_task_goes_through_its_states() {
     assert!(last["costTime"].as_i64().unwrap() < took);
     let result: Value = serde_json::from_str(last["resultJson"].as_str().unwrap()).unwrap();
     let url = result["resultUrls"][0].as_str().unwrap();
-    assert!(url.starts_with("https://simulated.invalid/") && url.ends_with(".mp4"), "{url}");
+    assert!(url.starts_with("https://simulated.invalid/"), "{url}");
 }
 
 #[test]
