@@ -66,12 +66,8 @@ fn caller(headers: &HeaderMap) -> Caller<'_> {
 }
 
 async fn generate(State(simulator): State<Simulator>, headers: HeaderMap, body: Body) -> Response {
-    let Some(body) = read(body).await else {
-        // The sender went away: nobody hears this.
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let reply = simulator.ask(|model, now| model.generate(caller(&headers), &body, now));
-    envelope(reply.await)
+    let body = read(body).await;
+    envelope(simulator.ask(|model, now| model.generate(caller(&headers), &body, now)).await)
 }
 
 async fn status(
@@ -80,8 +76,7 @@ async fn status(
     query: Result<Query<StatusQuery>, QueryRejection>,
 ) -> Response {
     let task_id = query.as_ref().ok().map(|query| query.task_id.as_str());
-    let reply = simulator.ask(|model, now| model.status(caller(&headers), task_id, now));
-    envelope(reply.await)
+    envelope(simulator.ask(|model, now| model.status(caller(&headers), task_id, now)).await)
 }
 
 async fn balance(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
@@ -123,19 +118,19 @@ fn page(simulator: &Simulator, after: Option<RequestHash>) -> Result<Page, Ledge
     Ok(Some((text.into(), Some(last))))
 }
 
-/// The body, or one byte more than the model reads of it; `None` when the connection breaks.
-async fn read(body: Body) -> Option<Vec<u8>> {
+/// The body, or one byte more of it than the model reads, or what came of it before the connection
+/// broke: a request that arrives counts, and half a body is no JSON.
+async fn read(body: Body) -> Vec<u8> {
     let mut stream = body.into_data_stream();
     let mut whole = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.ok()?;
+    while let Some(Ok(chunk)) = stream.next().await {
         let room = LONGEST_BODY + 1 - whole.len();
         whole.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if whole.len() > LONGEST_BODY {
             break;
         }
     }
-    Some(whole)
+    whole
 }
 
 fn envelope(reply: Reply) -> Response {

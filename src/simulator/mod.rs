@@ -2,8 +2,9 @@
 //!
 //! Owns what the vendor's pages say the service does and what this crate must never do to it. Two
 //! adapters reach the one [`Model`]: [`Simulator`] is a [`crate::api::VideoApi`] in memory (through
-//! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the client, or
-//! it would forgive the client's mistakes. Tasks that ask for a callback are accepted; none is sent.
+//! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the
+//! client, or it would forgive the client's mistakes. Submissions that ask for a callback are
+//! accepted; none is sent.
 //!
 //! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
 //! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
@@ -34,7 +35,8 @@ pub use verdict::{AskedBasis, Verdict};
 
 use crate::clock::Clock;
 use crate::generation::{Mode, PriceList};
-use crate::job::{Limits, UnixMillis, Usd};
+use crate::job::{Limits, Stamp, UnixMillis, Usd};
+use crate::veo::Reply;
 
 /// How the simulated service is.
 #[derive(Debug, Clone)]
@@ -140,7 +142,7 @@ impl Simulator {
 
     /// Asks the model, with the time read inside the lock so that it never runs backwards, and
     /// gives the answer when the service would.
-    async fn ask(&self, request: impl FnOnce(&mut Model, crate::job::Stamp) -> Answer) -> crate::veo::Reply {
+    async fn ask(&self, request: impl FnOnce(&mut Model, Stamp) -> Answer) -> Reply {
         let (answer, due) = {
             let mut model = self.lock();
             let now = self.clock.now();
