@@ -14,6 +14,7 @@ mod fate;
 mod http;
 mod judge;
 mod ledger;
+mod memory;
 mod model;
 mod request;
 mod task;
