@@ -8,3 +8,5 @@ pub mod generation;
 pub mod job;
 pub mod manifest;
 pub mod schedule;
+pub mod simulator;
+pub mod veo;

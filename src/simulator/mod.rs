@@ -1,0 +1,157 @@
+//! A deterministic model of the API with a strict judge: rehearsals, tests and benches cost nothing.
+//!
+//! Owns what the vendor's pages say the service does and what this crate must never do to it. Two
+//! adapters reach the one [`Model`]: [`Simulator`] is a [`crate::api::VideoApi`] in memory (through
+//! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the
+//! client, or it would forgive the client's mistakes. Submissions that ask for a callback are
+//! accepted; none is sent.
+//!
+//! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
+//! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
+//! [`FailCode::ALL`].
+
+mod fate;
+mod http;
+mod judge;
+mod ledger;
+mod memory;
+mod model;
+mod request;
+mod task;
+mod verdict;
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+pub use fate::{FailCode, LogNormal};
+pub use http::serve;
+pub use judge::Counts;
+pub use ledger::{Expectations, Ledger, LedgerError};
+pub use model::{Answer, Caller, Model};
+pub use request::{LONGEST_BODY, RequestHash, request_hash};
+pub use verdict::{AskedBasis, Verdict};
+
+use crate::clock::Clock;
+use crate::generation::{Mode, PriceList};
+use crate::job::{Limits, Stamp, UnixMillis, Usd};
+use crate::veo::Reply;
+
+/// How the simulated service is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What every random choice hangs on.
+    pub seed: u64,
+    /// What the judge allows.
+    pub limits: Limits,
+    /// The only key let in over HTTP; any but an empty one if `None`.
+    pub key: Option<SecretString>,
+    /// What the account holds before its first purchase.
+    pub balance: Usd,
+    /// What a purchase costs; taken at acceptance and never given back, since no page says otherwise.
+    pub prices: PriceList,
+    /// The share of tasks that fail, 0 to 1, of transient and content codes.
+    pub fail_rate: f64,
+    /// How long tasks take in quality mode.
+    pub quality_duration: LogNormal,
+    /// How long tasks take in fast mode.
+    pub fast_duration: LogNormal,
+    /// How long an answer takes.
+    pub latency: RangeInclusive<Duration>,
+    /// Whether refusals repeat the `Authorization` header, as badly made services do.
+    pub echo_headers: bool,
+}
+
+impl Default for Settings {
+    /// The vendor's limits, prices and average time, and $10,000.
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            limits: Limits::DOCUMENTED,
+            key: None,
+            balance: Usd::from_cents(1_000_000),
+            prices: PriceList::VENDOR,
+            fail_rate: 0.0,
+            quality_duration: LogNormal::VEO,
+            fast_duration: LogNormal::VEO,
+            latency: Duration::from_millis(50)..=Duration::from_millis(250),
+            echo_headers: false,
+        }
+    }
+}
+
+impl Settings {
+    const fn durations(&self, mode: Mode) -> LogNormal {
+        match mode {
+            Mode::Quality => self.quality_duration,
+            Mode::Fast => self.fast_duration,
+        }
+    }
+}
+
+/// A simulated service: a [`Model`] with a clock. Clones are the same service.
+#[derive(Debug, Clone)]
+pub struct Simulator {
+    model: Arc<Mutex<Model>>,
+    clock: Clock,
+}
+
+impl Simulator {
+    /// A service with the books of `ledger`, whose stamps count from `birth`.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn new(
+        settings: Settings,
+        ledger: Ledger,
+        clock: Clock,
+        birth: UnixMillis,
+    ) -> Result<Self, LedgerError> {
+        let model = Model::new(settings, birth, ledger, clock.now())?;
+        Ok(Self { model: Arc::new(Mutex::new(model)), clock })
+    }
+
+    /// Replaces what is asked for; see [`Ledger::expect`].
+    ///
+    /// # Errors
+    ///
+    /// `fill`'s own, or the ledger cannot be written.
+    pub fn expect<E: From<LedgerError>>(
+        &self,
+        fill: impl FnOnce(&mut Expectations<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.lock().ledger_mut().expect(fill)
+    }
+
+    /// What the judge has to say so far. Reads the whole ledger once: about a second for a million
+    /// acceptances, in which nothing else is answered.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub fn verdict(&self) -> Result<Verdict, LedgerError> {
+        self.lock().verdict()
+    }
+
+    /// A panic in one request leaves no half-made change behind that matters to the next.
+    fn lock(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the model, with the time read inside the lock so that it never runs backwards, and
+    /// gives the answer when the service would.
+    async fn ask(&self, request: impl FnOnce(&mut Model, Stamp) -> Answer) -> Reply {
+        let (answer, due) = {
+            let mut model = self.lock();
+            let now = self.clock.now();
+            let answer = request(&mut model, now);
+            let due = now + answer.latency;
+            (answer, due)
+        };
+        self.clock.sleep_until(due).await;
+        answer.reply
+    }
+}

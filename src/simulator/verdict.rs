@@ -1,0 +1,118 @@
+//! What the judge has to say, for programs and for people.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::judge::Counts;
+use crate::job::Usd;
+
+/// What "bought twice" was measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedBasis {
+    /// The samples that were told to the ledger.
+    Samples,
+    /// Nothing was told: every distinct request counts as asked for once.
+    EachRequestOnce,
+}
+
+/// The judge's verdict.
+///
+/// Requests, the fullest window and the most alive are of this process; what was accepted, failed
+/// and spent is of the whole ledger.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Requests of every kind.
+    pub requests: u64,
+    /// The same, by kind and by answer.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Most requests in any 60 seconds.
+    pub fullest_window: u64,
+    /// Most that are allowed.
+    pub window_limit: u64,
+    /// Most tasks alive at once.
+    pub most_alive: u64,
+    /// Most that are allowed.
+    pub alive_limit: u64,
+    /// Submissions accepted.
+    pub accepted: u64,
+    /// Those whose task fails.
+    pub failed: u64,
+    /// Those whose task makes a video: accepted minus failed.
+    pub delivered: u64,
+    /// Videos bought beyond those asked for.
+    pub bought_twice: u64,
+    /// What counts as asked for.
+    pub asked_basis: AskedBasis,
+    /// Charged for what was accepted, in dollars.
+    pub spent: Usd,
+    /// What the account has left, in dollars.
+    pub balance_left: Usd,
+    /// Whether no limit was ever broken and nothing bought twice.
+    pub held: bool,
+}
+
+impl fmt::Display for Verdict {
+    /// Six plain lines without an end of line at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { submissions, polls, balances, throttled_429, .. } = self.counts;
+        let basis = match self.asked_basis {
+            AskedBasis::Samples => "beyond the samples asked for",
+            AskedBasis::EachRequestOnce => "if each request is wanted once",
+        };
+        let verdict = if self.held { "every limit held" } else { "NOT HELD" };
+        writeln!(f, "judge: {verdict}")?;
+        writeln!(
+            f,
+            "requests: {} ({submissions} submissions, {polls} polls, {balances} balance checks), {throttled_429} answered 429",
+            self.requests
+        )?;
+        writeln!(f, "fullest minute: {} of {} requests", self.fullest_window, self.window_limit)?;
+        writeln!(f, "most tasks alive: {} of {}", self.most_alive, self.alive_limit)?;
+        writeln!(
+            f,
+            "accepted: {}, of which {} failed; bought twice: {} ({basis})",
+            self.accepted, self.failed, self.bought_twice
+        )?;
+        write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_six_lines() {
+        let verdict = Verdict {
+            requests: 12,
+            counts: Counts { submissions: 3, polls: 8, balances: 1, ..Counts::default() },
+            fullest_window: 12,
+            window_limit: 10_000,
+            most_alive: 3,
+            alive_limit: 1_000,
+            accepted: 3,
+            failed: 1,
+            delivered: 2,
+            bought_twice: 0,
+            asked_basis: AskedBasis::Samples,
+            spent: Usd::from_cents(60),
+            balance_left: Usd::from_cents(40),
+            held: true,
+        };
+        insta::assert_snapshot!(verdict, @r"
+        judge: every limit held
+        requests: 12 (3 submissions, 8 polls, 1 balance checks), 0 answered 429
+        fullest minute: 12 of 10000 requests
+        most tasks alive: 3 of 1000
+        accepted: 3, of which 1 failed; bought twice: 0 (beyond the samples asked for)
+        simulated money: $0.60 spent, $0.40 left
+        ");
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["throttled_429"], 0);
+        assert_eq!(json["asked_basis"], "samples");
+        assert_eq!(json["spent"], 0.6);
+    }
+}
