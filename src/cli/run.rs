@@ -29,9 +29,12 @@ Examples:
   jq -c '.scenes[]' film.json | batchveo run - --format jsonl --state film.batchveo.db
 
 Exit codes:
-  0 every sample succeeded (or within --max-failures), 1 finished but some did not, 2 usage, sheet or
-  configuration and nothing bought, 3 stopped and resumable, 4 held by another process, 130 and 143
-  interrupted and resumable")]
+  0         every sample succeeded, or no more failed than --max-failures allows
+  1         finished, but some samples did not succeed
+  2         usage, sheet or configuration is wrong; nothing was bought
+  3         stopped and resumable: key, money, outage, disk
+  4         another process holds the state file or the account
+  130, 143  interrupted, resumable")]
 pub struct RunArgs {
     /// The sheet: CSV, TSV, JSONL or TXT (a prompt a line), or - for standard input
     pub manifest: PathBuf,
