@@ -164,7 +164,8 @@ pub(super) struct Answer<'a> {
 /// What an [`Answer`] comes to, before it is known what was asked.
 struct Reading {
     sense: Sense,
-    /// A fail code of the API, or `http_` and the number that decided.
+    /// A fail code of the API, or `http_` and the number that decided; `code_` and the number where
+    /// it is no status.
     code: String,
     /// What the fail code is about, if there is one.
     kind: Option<FailureKind>,
@@ -181,7 +182,8 @@ impl Answer<'_> {
         let (code, kind) = match (known, self.fail_code) {
             (Some((code, kind, _)), _) => (code.to_owned(), Some(kind)),
             (None, Some(code)) => (code.to_owned(), guess(code).map(|(kind, _)| kind)),
-            (None, None) => (format!("http_{number}"), None),
+            (None, None) if (100..=599).contains(&number) => (format!("http_{number}"), None),
+            (None, None) => (format!("code_{number}"), None),
         };
         Reading { sense, code, kind, message: self.message(), plain }
     }
@@ -195,7 +197,7 @@ impl Answer<'_> {
         let decided = heard
             .into_iter()
             .find(|(sense, _)| !matches!(sense, Sense::Well | Sense::Unclear))
-            .or_else(|| heard.into_iter().find(|(sense, _)| *sense == Sense::Unclear))
+            .or_else(|| heard.into_iter().rfind(|(sense, _)| *sense == Sense::Unclear))
             .map_or((Sense::Well, status), |(sense, code)| (sense, number(code)));
         if holds_any(plain, &NO_MONEY) { (Sense::NoMoney, decided.1) } else { decided }
     }
@@ -292,6 +294,65 @@ pub(super) fn balance(answer: &Answer<'_>) -> Balance {
     }
 }
 
+/// Why no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// No connection was made: not a byte of the request was sent.
+    NoConnection,
+    /// The time-out passed after a connection was made.
+    TimedOut,
+    /// The connection broke, or what came back was not HTTP.
+    Broken,
+}
+
+impl Silence {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::NoConnection => "connect",
+            Self::TimedOut => "timeout",
+            Self::Broken => "connection",
+        }
+    }
+
+    fn failure(self, kind: FailureKind, detail: &str) -> Failure {
+        Failure::new(kind, Some(self.code()), detail)
+    }
+
+    fn refusal(self, detail: &str) -> Refusal {
+        Refusal {
+            cause: RefusalCause::Connect,
+            retry_after: None,
+            failure: self.failure(FailureKind::Transient, detail),
+        }
+    }
+
+    /// A submission that was not answered.
+    pub(super) fn submission(self, detail: &str) -> Submitted {
+        match self {
+            Self::NoConnection => Submitted::NotAccepted(self.refusal(detail)),
+            Self::TimedOut | Self::Broken => Submitted::InDoubt(self.failure(FailureKind::Doubt, detail)),
+        }
+    }
+
+    /// A look at a task that was not answered.
+    pub(super) fn look(self, detail: &str) -> Polled {
+        match self {
+            Self::NoConnection => Polled::NotAnswered(self.refusal(detail)),
+            Self::TimedOut => Polled::Unclear(self.failure(FailureKind::Timeout, detail)),
+            Self::Broken => Polled::Unclear(self.failure(FailureKind::Transient, detail)),
+        }
+    }
+
+    /// A look at the balance that was not answered.
+    pub(super) fn balance(self, detail: &str) -> Balance {
+        let kind = match self {
+            Self::NoConnection | Self::Broken => FailureKind::Transient,
+            Self::TimedOut => FailureKind::Timeout,
+        };
+        Balance::Unclear(self.failure(kind, detail))
+    }
+}
+
 /// What a failed task's code and message say; a code on no page is guessed at, and what cannot be
 /// guessed may be tried again. A code that is a bare number leaves the word to the message.
 pub(super) fn task_failure(code: Option<&str>, message: &str) -> (Failure, Verdict) {
@@ -307,12 +368,10 @@ pub(super) fn task_failure(code: Option<&str>, message: &str) -> (Failure, Verdi
 
 /// The first known fail code among the words of `text`, with its line of the table.
 fn known_code_in(text: &str) -> Option<(&'static str, FailureKind, Verdict)> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).find_map(
-        |word| {
-            let word = plain(word);
-            FAIL_CODES.iter().find(|(code, ..)| plain(code) == word).copied()
-        },
-    )
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .find_map(|word| FAIL_CODES.iter().find(|(code, ..)| letters(code).eq(letters(word))))
+        .copied()
 }
 
 fn guess(code: &str) -> Option<(FailureKind, Verdict)> {
@@ -323,7 +382,11 @@ fn guess(code: &str) -> Option<(FailureKind, Verdict)> {
 
 /// `text` in lower case, letters and digits only, so that spellings compare equal.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    letters(text).collect()
+}
+
+fn letters(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 fn holds_any(plain: &str, pieces: &[&str]) -> bool {

@@ -1,6 +1,295 @@
 //! The Veo 3.1 task API over HTTP.
+//!
+//! Owns the connection: one call is one request, with no retry and no redirect of its own, since
+//! both would pass the limits unseen and a repeated submission may be paid for twice. What an
+//! answer says is read in `wire` and judged in `classify`; the key is kept by [`ApiKey`].
+//!
+//! Choices: HTTP/1.1 only, because one HTTP/2 connection holds requests back behind the gate when
+//! the service is slow. Environment proxies are not used: a proxy adds a place where requests wait
+//! after their permit. The one repeat that can happen is below HTTP: a request of which not a byte
+//! was written, because its pooled connection had just been closed, goes out on a new connection.
 
+mod address;
 mod classify;
+mod key;
 mod wire;
 
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, Url, redirect, retry};
+
+use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::generation::Generation;
+use crate::job::TaskId;
+use classify::Silence;
+
+pub use address::{BaseUrl, BaseUrlError};
+pub use key::{ApiKey, ApiKeyError};
 pub use wire::{Reply, encode_submission, read_balance, read_status, read_submission};
+
+/// Longest body that is read, in bytes. The longest documented answer has some hundred.
+const LONGEST_BODY: usize = 1 << 20;
+
+/// Longest wait that a `Retry-After` can ask for; a longer one is an outage, and probed as one.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// How long an idle connection is kept: longer than the polls of a small batch are apart, shorter
+/// than the 60 s after which common load balancers close it. A submission that meets that moment
+/// would be in doubt.
+const IDLE_CONNECTION: Duration = Duration::from_secs(50);
+
+/// Longest piece of a body in the trace log, in characters.
+const LONGEST_LOGGED: usize = 500;
+
+/// How long to wait for what, in real time whatever the run's clock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, name look-up and TLS included. Short, because a permit to send grows stale.
+    pub connect: Duration,
+    /// For the whole of a submission. Long, because one that is given up on is in doubt.
+    pub submit: Duration,
+    /// For the whole of a look at a task.
+    pub status: Duration,
+    /// For the whole of a look at the balance.
+    pub balance: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            submit: Duration::from_mins(1),
+            status: Duration::from_secs(30),
+            balance: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// TLS could not be set up.
+    #[error("cannot set up HTTPS: {0}; are the system's certificates installed?")]
+    Setup(String),
+    /// An endpoint's address could not be made.
+    #[error(transparent)]
+    Address(#[from] BaseUrlError),
+}
+
+/// A client of the API. Clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    base: BaseUrl,
+    http: reqwest::Client,
+    authorization: HeaderValue,
+    key: ApiKey,
+    generate: Url,
+    status: Url,
+    balance: Url,
+    timeouts: Timeouts,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &format_args!("{}", self.base))
+            .field("timeouts", &self.timeouts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that sends `key` to `base` and nowhere else. Sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn new(base: BaseUrl, key: ApiKey, timeouts: Timeouts) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("batchveo/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .retry(retry::never())
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(timeouts.connect)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .build()
+            .map_err(|error| ClientError::Setup(chain(&error)))?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        // Every layer below prints this as "Sensitive".
+        authorization.set_sensitive(true);
+        Ok(Self {
+            http,
+            authorization,
+            key,
+            generate: base.endpoint("generateTask/veo-3-1")?,
+            status: base.endpoint("statusTask/veo-3-1")?,
+            balance: base.endpoint("apikeys/current-balance")?,
+            base,
+            timeouts,
+        })
+    }
+
+    /// Sends one request. `Err` holds why there is no answer, in redacted words.
+    async fn exchange(&self, request: RequestBuilder, timeout: Duration) -> Result<Reply, (Silence, String)> {
+        let request = request.header(AUTHORIZATION, self.authorization.clone()).timeout(timeout);
+        let mut response = request.send().await.map_err(|error| self.silence(error, timeout))?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let body = match read_body(&mut response).await {
+            Ok(body) => body,
+            // Half a success is no evidence of one.
+            Err((_, error)) if status.is_success() => return Err(self.silence(error, timeout)),
+            // The status says what half a refusal refuses.
+            Err((half, _)) => half,
+        };
+        let reply = Reply { status: status.as_u16(), retry_after, body: self.key.redact_body(&body) };
+        tracing::debug!(status = reply.status, bytes = reply.body.len(), "answer");
+        tracing::trace!(body = %Snippet(&reply.body), "answer");
+        Ok(reply)
+    }
+
+    /// Why there is no answer. A connect error is looked for first: a time-out while connecting is
+    /// both, and not a byte was sent.
+    fn silence(&self, error: reqwest::Error, timeout: Duration) -> (Silence, String) {
+        let error = error.without_url();
+        let (silence, what) = if error.is_connect() {
+            (Silence::NoConnection, "no connection".to_owned())
+        } else if error.is_timeout() {
+            (Silence::TimedOut, format!("no answer within {} s", timeout.as_secs_f64()))
+        } else {
+            (Silence::Broken, "no answer".to_owned())
+        };
+        let detail = self.key.redact(&format!("{what}: {}", chain(&error)));
+        tracing::debug!(?silence, detail, "no answer");
+        (silence, detail)
+    }
+}
+
+impl VideoApi for Client {
+    async fn submit(&self, generation: Generation) -> Submitted {
+        tracing::debug!(path = self.generate.path(), "POST");
+        let request = self
+            .http
+            .post(self.generate.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(encode_submission(&generation));
+        match self.exchange(request, self.timeouts.submit).await {
+            Ok(reply) => read_submission(&reply),
+            Err((silence, detail)) => silence.submission(&detail),
+        }
+    }
+
+    async fn status(&self, task: TaskId) -> Polled {
+        tracing::debug!(path = self.status.path(), task = self.key.redact(task.as_str()), "GET");
+        let mut url = self.status.clone();
+        url.query_pairs_mut().append_pair("taskId", task.as_str());
+        match self.exchange(self.http.get(url), self.timeouts.status).await {
+            Ok(reply) => read_status(&reply),
+            Err((silence, detail)) => silence.look(&detail),
+        }
+    }
+
+    async fn balance(&self) -> Balance {
+        tracing::debug!(path = self.balance.path(), "GET");
+        match self.exchange(self.http.get(self.balance.clone()), self.timeouts.balance).await {
+            Ok(reply) => read_balance(&reply),
+            Err((silence, detail)) => silence.balance(&detail),
+        }
+    }
+}
+
+/// The body, or its first [`LONGEST_BODY`] bytes; with the error, what came before it.
+async fn read_body(response: &mut Response) -> Result<Vec<u8>, (Vec<u8>, reqwest::Error)> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = LONGEST_BODY - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if chunk.len() >= room {
+                    return Ok(body);
+                }
+            }
+            Ok(None) => return Ok(body),
+            Err(error) => return Err((body, error)),
+        }
+    }
+}
+
+/// How long a `Retry-After` asks to wait: seconds, or a date that is read against the answer's own
+/// `Date`, so that this machine's clock does not matter.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let header = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let text: &str = header(RETRY_AFTER)?;
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
+        date(text)?.duration_since(date(header(DATE)?)?).try_into().unwrap_or_default()
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// An error with its causes; the outer ones alone say little ("error sending request").
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// The beginning of a redacted body, on one line.
+struct Snippet<'a>(&'a [u8]);
+
+impl fmt::Display for Snippet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.0);
+        text.chars().take(LONGEST_LOGGED).try_for_each(|c| write!(f, "{}", c.escape_debug()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_layer_can_print_the_key() {
+        let key = ApiKey::new("sk-secret").unwrap();
+        let client = Client::new(BaseUrl::default_vendor(), key, Timeouts::default()).unwrap();
+        assert!(client.authorization.is_sensitive());
+        let request =
+            client.http.get(client.balance.clone()).header(AUTHORIZATION, client.authorization.clone());
+        assert!(!format!("{client:?} {request:?} {:?}", client.authorization).contains("secret"));
+    }
+
+    #[test]
+    fn waits_are_read_from_seconds_and_dates() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (wait, date, read) in [
+            ("7", None, Some(7)),
+            (" 0 ", None, Some(0)),
+            ("86400", None, Some(3_600)),
+            ("99999999999999999999999", None, Some(3_600)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(date), Some(30)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(date), Some(0)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", None, None),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some("now"), None),
+            ("-1", Some(date), None),
+            ("soon", Some(date), None),
+            ("", Some(date), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(wait));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            assert_eq!(retry_after(&headers), read.map(Duration::from_secs), "{wait} {date:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}
