@@ -6,3 +6,4 @@ pub mod generation;
 pub mod job;
 pub mod manifest;
 pub mod schedule;
+pub mod store;
