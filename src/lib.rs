@@ -5,5 +5,6 @@ pub mod event;
 pub mod generation;
 pub mod job;
 pub mod manifest;
+pub mod results;
 pub mod schedule;
 pub mod store;

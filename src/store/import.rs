@@ -290,11 +290,11 @@ fn compare(connection: &Connection) -> rusqlite::Result<()> {
     let pair = "samples s CROSS JOIN rows o ON o.position = s.row
          CROSS JOIN new_rows n ON n.key = o.key AND n.occurrence = o.occurrence
          WHERE n.problem IS NULL AND s.idx < n.samples";
-    connection.execute_batch(&format!(
+    connection.execute_batch(
         "CREATE TEMP TABLE carried(row INTEGER, idx INTEGER, old INTEGER, same INTEGER,
              PRIMARY KEY(row, idx)) WITHOUT ROWID;
-         CREATE TEMP TABLE kept(id INTEGER PRIMARY KEY, row INTEGER, bought INTEGER);"
-    ))?;
+         CREATE TEMP TABLE kept(id INTEGER PRIMARY KEY, row INTEGER, bought INTEGER);",
+    )?;
     if connection.query_one("SELECT NOT EXISTS (SELECT 1 FROM samples)", (), |row| row.get(0))? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The state file: everything a run knows, in one SQLite file.
+//! The state file: everything a run knows, in one `SQLite` file.
 //!
 //! It is the only source. The sheet is streamed into it once ([`Store::import`]); from then on the
 //! queue ([`Store::cursor`]), resuming ([`Store::restore`]), duplicates, totals, results and the

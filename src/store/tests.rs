@@ -81,13 +81,13 @@ const STRICT: ImportOptions = ImportOptions { skip_invalid: false, accept_change
 const SKIP: ImportOptions = ImportOptions { skip_invalid: true, accept_changes: false };
 const ACCEPT: ImportOptions = ImportOptions { skip_invalid: false, accept_changes: true };
 
-fn import(store: &mut Store, rows: &[(&str, &str, u32)], options: &ImportOptions) -> Import {
-    store.import(sheet(rows), options).unwrap()
+fn import(store: &mut Store, rows: &[(&str, &str, u32)], options: ImportOptions) -> Import {
+    store.import(sheet(rows), &options).unwrap()
 }
 
 fn with(rows: &[(&str, &str, u32)]) -> Store {
     let mut store = Store::scratch().unwrap();
-    assert!(import(&mut store, rows, &STRICT).applied);
+    assert!(import(&mut store, rows, STRICT).applied);
     store
 }
 
@@ -169,7 +169,7 @@ fn ready(store: &Store, selection: &Selection) -> Vec<(i64, String, Option<u64>)
 #[test]
 fn a_sheet_becomes_samples_in_its_order() {
     let mut store = Store::scratch().unwrap();
-    let told = import(&mut store, &[("", "a", 2), ("x", "b", 1), ("", "a", 1)], &STRICT);
+    let told = import(&mut store, &[("", "a", 2), ("x", "b", 1), ("", "a", 1)], STRICT);
     assert_eq!((told.rows, told.samples, told.blank_rows, told.applied), (3, 4, 1, true));
     let all: Vec<_> = [(1, "a", 5), (2, "a", 6), (3, "b", 5), (4, "a", 5)]
         .map(|(id, p, s)| (id, p.to_owned(), Some(s)))
@@ -211,7 +211,7 @@ fn parts_of_a_sheet() {
 fn bad_rows_and_duplicate_ids_stop_an_import_or_become_invalid() {
     let bad = [("x", "a", 1), ("", "!", 1), ("x", "b", 3), ("x", "c", 1)];
     let mut store = Store::scratch().unwrap();
-    let told = import(&mut store, &bad, &STRICT);
+    let told = import(&mut store, &bad, STRICT);
     assert_eq!((told.invalid_rows, told.problem_count, told.samples, told.applied), (3, 3, 1, false));
     let texts: Vec<_> = told.problems.iter().map(ToString::to_string).collect();
     let mend = "make ids unique, or remove one of the rows";
@@ -226,7 +226,7 @@ fn bad_rows_and_duplicate_ids_stop_an_import_or_become_invalid() {
     assert_eq!(store.imported().unwrap(), None);
     assert!(rows(&store, false).is_empty());
 
-    assert!(import(&mut store, &bad, &SKIP).applied);
+    assert!(import(&mut store, &bad, SKIP).applied);
     let invalid = |line| (line, 0, "invalid", 0);
     assert_eq!(rows(&store, false), [(2, 0, "pending", 0), invalid(3), invalid(4), invalid(5)]);
     assert_eq!(store.imported().unwrap(), Some(([9; 32], true)));
@@ -234,7 +234,7 @@ fn bad_rows_and_duplicate_ids_stop_an_import_or_become_invalid() {
     assert_eq!(row.failure.unwrap().message, texts[1]);
 
     let many = vec![("", "!", 1); 50];
-    let told = import(&mut store, &many, &STRICT);
+    let told = import(&mut store, &many, STRICT);
     assert_eq!((told.problems.len(), told.problem_count), (PROBLEMS_SHOWN, 50));
     assert_eq!(store.tally(&Selection::default()).unwrap().total(), 4, "the old sheet stands");
 }
@@ -245,7 +245,7 @@ fn a_sample_follows_its_row_about() {
     bring(&mut store, 1, State::Succeeded);
     bring(&mut store, 2, State::Failed);
     bring(&mut store, 3, State::Running);
-    let told = import(&mut store, &[("x", "c", 1), ("", "n", 1), ("", "b", 1), ("", "a", 2)], &STRICT);
+    let told = import(&mut store, &[("x", "c", 1), ("", "n", 1), ("", "b", 1), ("", "a", 2)], STRICT);
     // The second `a` had nothing bought: it vanishes, and a second sample of the first is new.
     assert!(told.applied);
     assert_eq!(
@@ -270,7 +270,7 @@ fn an_edited_row_with_an_id_by_state() {
         bring(&mut store, 1, state);
         let (before, spent) = (rows(&store, false)[0], store.spending().unwrap());
         let edited = [("x", "A", 1), ("y", "b", 1)];
-        let told = import(&mut store, &edited, &STRICT);
+        let told = import(&mut store, &edited, STRICT);
         if !state.is_bought_or_in_doubt() {
             assert!(told.applied, "{state}");
             assert_eq!(rows(&store, false)[0], (2, 0, "pending", before.3), "{state}");
@@ -287,7 +287,7 @@ fn an_edited_row_with_an_id_by_state() {
         );
         assert_eq!(rows(&store, false)[0], before, "{state}");
 
-        assert!(import(&mut store, &edited, &ACCEPT).applied, "{state}");
+        assert!(import(&mut store, &edited, ACCEPT).applied, "{state}");
         assert_eq!(rows(&store, false)[0], (2, 0, "pending", 0), "{state}");
         assert_eq!(rows(&store, true), [before], "{state}");
         assert_eq!(store.spending().unwrap(), spent, "{state}");
@@ -296,7 +296,7 @@ fn an_edited_row_with_an_id_by_state() {
             assert_eq!((entry.paid_retries, generation.draft().prompt.as_str()), (u32::MAX, "a"), "{state}");
         }
         // What was bought comes back with the old request, and nothing is bought again.
-        assert!(import(&mut store, &[("x", "a", 1), ("y", "b", 1)], &STRICT).applied, "{state}");
+        assert!(import(&mut store, &[("x", "a", 1), ("y", "b", 1)], STRICT).applied, "{state}");
         assert_eq!(rows(&store, false)[0], before, "{state}");
         assert!(rows(&store, true).is_empty(), "{state}");
     }
@@ -309,12 +309,12 @@ fn rows_that_go_by_state() {
         bring(&mut store, 2, state);
         let spent = store.spending().unwrap();
         let bought = state.is_bought_or_in_doubt();
-        let told = import(&mut store, &[("", "a", 1), ("", "b", 1)], &STRICT);
+        let told = import(&mut store, &[("", "a", 1), ("", "b", 1)], STRICT);
         assert_eq!(told.applied, !bought, "{state}");
         let removed = u64::from(bought);
         let cost = if bought { spent } else { Usd::ZERO };
         assert_eq!(told.differences, Differences { edited: 0, removed, samples: removed, cost }, "{state}");
-        assert!(import(&mut store, &[("", "b", 1)], &ACCEPT).applied, "{state}");
+        assert!(import(&mut store, &[("", "b", 1)], ACCEPT).applied, "{state}");
         assert_eq!(rows(&store, false), [(2, 0, "pending", 0)], "{state}");
         assert_eq!(rows(&store, true).len(), usize::from(bought || spent > Usd::ZERO), "{state}");
         assert_eq!(store.spending().unwrap(), spent, "{state}");
@@ -349,7 +349,7 @@ fn every_step_from_every_state() {
         for (name, step) in &steps {
             let mut store = Store::scratch().unwrap();
             let bad = if state == State::Invalid { "!" } else { "a" };
-            assert!(import(&mut store, &[("x", bad, 1), ("y", "b", 1)], &SKIP).applied);
+            assert!(import(&mut store, &[("x", bad, 1), ("y", "b", 1)], SKIP).applied);
             bring(&mut store, 1, state);
             let before = store.result(SampleId(1)).unwrap();
             match store.commit(&[change(2, 50, intended(1)), change(1, 50, step.clone())]) {
@@ -500,7 +500,7 @@ fn a_large_sheet_takes_little_memory() {
     let prompts: Vec<String> =
         (0..100_000).map(|n| format!("prompt {n} {}", "and more ".repeat(10))).collect();
     let large: Vec<_> = prompts.iter().map(|prompt| ("", prompt.as_str(), 1)).collect();
-    assert_eq!(import(&mut store, &large, &STRICT).samples, 100_000);
+    assert_eq!(import(&mut store, &large, STRICT).samples, 100_000);
     assert!(std::fs::metadata(store.path()).unwrap().len() > 30_000_000);
     let cache: i64 = store.connection.query_one("PRAGMA cache_size", (), |row| row.get(0)).unwrap();
     assert_eq!(cache, -i64::from(schema::PAGE_CACHE_KIB));
@@ -620,7 +620,7 @@ proptest! {
         let path = folder.path().join("s.db");
         let open = || Store::open(&path, &Owner::Simulator { seed: 1 }, Durability::Rehearsal, NOW).unwrap();
         let mut store = open();
-        import(&mut store, &[("", "a", 3), ("", "b", 3)], &STRICT);
+        import(&mut store, &[("", "a", 3), ("", "b", 3)], STRICT);
         let fresh = Model { state: State::Ready, attempts: 0, cost: Usd::ZERO };
         let mut model: HashMap<i64, Model> = (1..=6).map(|id| (id, fresh)).collect();
         let mut at = 0;
