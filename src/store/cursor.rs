@@ -23,7 +23,7 @@ const PAGE: i64 = 512;
 #[derive(Debug)]
 pub struct Cursor {
     connection: Connection,
-    sql: String,
+    pub(super) sql: String,
     condition: Condition,
     prices: PriceList,
     after: i64,

@@ -380,8 +380,8 @@ fn replace(connection: &Connection) -> rusqlite::Result<()> {
          DROP TABLE samples; DROP TABLE rows;
          ALTER TABLE new_samples RENAME TO samples;
          ALTER TABLE new_rows RENAME TO rows;
-         {indexes}",
+         {index}",
         samples = schema::SAMPLES,
-        indexes = schema::INDEXES,
+        index = schema::index_watched(),
     ))
 }

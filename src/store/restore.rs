@@ -5,7 +5,7 @@
 
 use rusqlite::Row;
 
-use super::{State, Store, StoreError, unsigned};
+use super::{State, Store, StoreError, schema, unsigned};
 use crate::generation::{Generation, PriceList};
 use crate::job::{SampleId, Stamp, TaskId};
 use crate::schedule::{Entry, Restored, Stored};
@@ -34,12 +34,13 @@ impl Store {
     ///
     /// A stored state that no step leads to, named with its row; a database that fails.
     pub fn restore(&self, prices: PriceList) -> Result<Vec<(Restored, Generation)>, StoreError> {
-        let mut statement = self.connection.prepare(
+        let mut statement = self.connection.prepare(&format!(
             "SELECT s.id, r.line, s.idx, s.state, s.removed, s.attempts, s.paid_retries, s.not_before,
                     s.submitted, s.accepted, s.task, r.generation
              FROM samples s INDEXED BY watched JOIN rows r ON r.position = s.row
-             WHERE s.state IN ('submitting', 'running', 'timed_out', 'unknown') ORDER BY s.id",
-        )?;
+             WHERE {} ORDER BY s.id",
+            schema::WATCHED
+        ))?;
         let mut rows = statement.query(())?;
         let mut restored = Vec::new();
         while let Some(row) = rows.next()? {
