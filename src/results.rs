@@ -297,7 +297,7 @@ impl Layout {
         out.write_field(time(expires.map(|at| UnixMillis(at.0.saturating_add(VIDEO_LIFETIME_MILLIS)))))?;
         let seconds = row.generation_time.map(|took| took.as_secs_f64().to_string());
         out.write_field(seconds.unwrap_or_default())?;
-        // Where the video was downloaded to; nothing downloads yet, and readers can rely on the column.
+        // `file`, where a video was downloaded to: always there, so that readers can rely on the column.
         out.write_field("")?;
         if self.many_urls {
             let many = (row.urls.len() > 1).then(|| serde_json::to_string(&row.urls)).transpose()?;
