@@ -7,6 +7,8 @@ pub mod event;
 pub mod generation;
 pub mod job;
 pub mod manifest;
+pub mod results;
 pub mod schedule;
 pub mod simulator;
+pub mod store;
 pub mod veo;

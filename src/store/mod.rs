@@ -1,0 +1,378 @@
+//! The state file: everything a run knows, in one `SQLite` file.
+//!
+//! It is the only source. The sheet is streamed into it once ([`Store::import`]); from then on the
+//! queue ([`Store::cursor`]), resuming ([`Store::restore`]), duplicates, totals, results and the
+//! page are queries. What happens to samples comes in as batches of changes ([`Store::commit`]),
+//! each one transaction, each step checked against the state it starts from.
+//!
+//! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
+
+mod commit;
+mod cursor;
+mod import;
+mod lock;
+mod outcome;
+mod queue;
+mod restore;
+mod schema;
+mod selection;
+mod state;
+mod tallies;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::{FromSql, Value};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+pub use cursor::Cursor;
+pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
+pub use lock::{Lock, LockError, account_lock_path, state_lock_path};
+pub use outcome::{ResultFilter, ResultRow};
+pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
+pub use selection::Selection;
+pub use state::State;
+pub use tallies::{OutcomeCount, PlanLine};
+pub use writer::{Follower, Writer, WriterError};
+
+use crate::job::{SampleId, Stamp, UnixMillis};
+
+/// How soon a commit is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Before [`Store::commit`] returns: what is paid for survives a power cut.
+    Full,
+    /// Some time later: nothing is paid for in a rehearsal, and it still survives a crash of the
+    /// process.
+    Rehearsal,
+}
+
+/// Whose state it is: a state file belongs to one API and key, or to one simulator.
+pub enum Owner<'a> {
+    /// An account of an API.
+    Api {
+        /// Its base URL.
+        base_url: &'a str,
+        /// The key's fingerprint under a salt; the key itself never comes here.
+        key: &'a dyn Fn(&[u8; 32]) -> [u8; 32],
+    },
+    /// A rehearsal.
+    Simulator {
+        /// The simulator's seed.
+        seed: u64,
+    },
+}
+
+/// What went wrong with a state file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file or its folder cannot be read or written.
+    #[error("cannot use the state file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no such file.
+    #[error("{} does not exist: nothing was run yet", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{} is not a batchveo state file: name another with --state, or move it away", path.display())]
+    NotAStateFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by another version.
+    #[error(
+        "{} has schema version {found}, this batchveo reads version {}: use the batchveo that wrote it",
+        path.display(),
+        schema::VERSION
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: u32,
+    },
+    /// The file belongs to another API, key or simulator.
+    #[error("{} belongs to {owner}, not to {asked}: use that, or name another state file with --state", path.display())]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who asked.
+        asked: String,
+    },
+    /// A change that the sample's state does not allow.
+    #[error("line {line}, sample {index}: {step} is not possible in state {found}")]
+    IllegalTransition {
+        /// The row's line in the sheet.
+        line: u64,
+        /// The sample of the row, from 0.
+        index: u32,
+        /// The step.
+        step: String,
+        /// The stored state.
+        found: State,
+    },
+    /// A change to a sample that is not there.
+    #[error("the state file has no sample {0}")]
+    NoSuchSample(SampleId),
+    /// A stored state that no step leads to.
+    #[error("the state file is damaged at line {line}, sample {index}: {state} {what}")]
+    Damaged {
+        /// The row's line in the sheet.
+        line: u64,
+        /// The sample of the row, from 0.
+        index: u32,
+        /// The stored state.
+        state: State,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// `--where` names a column that the sheet has not.
+    #[error("the sheet has no column `{column}`; it has: {}", columns.join(", "))]
+    NoSuchColumn {
+        /// The name.
+        column: String,
+        /// The sheet's columns.
+        columns: Vec<String>,
+    },
+    /// A stored text is not what was stored.
+    #[error("the state file holds a text that cannot be read")]
+    Text(#[from] serde_json::Error),
+    /// The database failed.
+    #[error("the state file failed")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// An open state file.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    birth: UnixMillis,
+    /// Kept for [`Store::scratch`]: its folder goes when it does.
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl Store {
+    /// Opens the state file at `path`, or makes it, born `now`.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not ours, of another version or of another owner is left untouched.
+    pub fn open(
+        path: &Path,
+        owner: &Owner<'_>,
+        durability: Durability,
+        now: UnixMillis,
+    ) -> Result<Self, StoreError> {
+        if !schema::inspect(path)? {
+            create(path, owner, now)?;
+        }
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let store = Self::from_connection(connection, path)?;
+        store.check_owner(owner)?;
+        store.prepare_for_writing(durability)?;
+        Ok(store)
+    }
+
+    /// A state file of its own in a temporary folder, for looking at a sheet without a run.
+    ///
+    /// # Errors
+    ///
+    /// When the temporary folder cannot be written.
+    pub fn scratch() -> Result<Self, StoreError> {
+        let folder = tempfile::tempdir()
+            .map_err(|source| StoreError::Unreadable { path: std::env::temp_dir(), source })?;
+        let path = folder.path().join("scratch.db");
+        let owner = Owner::Simulator { seed: 0 };
+        let mut store = Self::open(&path, &owner, Durability::Rehearsal, UnixMillis(0))?;
+        store.scratch = Some(folder);
+        Ok(store)
+    }
+
+    /// Opens the state file at `path` for looking only, also while a run goes on.
+    ///
+    /// # Errors
+    ///
+    /// A missing file, one that is not ours, or one of another version.
+    pub fn read_only(path: &Path) -> Result<Self, StoreError> {
+        if !schema::inspect(path)? {
+            return Err(StoreError::Missing { path: path.into() });
+        }
+        Self::from_connection(connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When the file was made: what stamps count from.
+    #[must_use]
+    pub const fn birth(&self) -> UnixMillis {
+        self.birth
+    }
+
+    /// The largest stamp ever committed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn last_stamp(&self) -> Result<Stamp, StoreError> {
+        let millis: Option<i64> = meta(&self.connection, "last_stamp")?;
+        Ok(Stamp::from_millis(unsigned(millis.unwrap_or(0))))
+    }
+
+    /// The fingerprint of the sheet in the file, and whether its bad rows were skipped; `None`
+    /// before the first import.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn imported(&self) -> Result<Option<([u8; 32], bool)>, StoreError> {
+        let fingerprint: Option<[u8; 32]> = meta(&self.connection, "sheet")?;
+        let skipped: Option<bool> = meta(&self.connection, "skip_invalid")?;
+        Ok(fingerprint.map(|fingerprint| (fingerprint, skipped == Some(true))))
+    }
+
+    /// The sheet's columns, in order; none before the first import.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn columns(&self) -> Result<Vec<String>, StoreError> {
+        let json: Option<String> = meta(&self.connection, "columns")?;
+        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?.unwrap_or_default())
+    }
+
+    fn from_connection(connection: Connection, path: &Path) -> Result<Self, StoreError> {
+        let birth: Option<i64> = meta(&connection, "birth")?;
+        let birth = birth.ok_or_else(|| StoreError::NotAStateFile { path: path.into() })?;
+        Ok(Self { connection, path: path.into(), birth: UnixMillis(birth), scratch: None })
+    }
+
+    fn prepare_for_writing(&self, durability: Durability) -> Result<(), StoreError> {
+        let asked = |mode: &str| {
+            self.connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get::<_, String>(0))
+        };
+        // Some network and shared file systems cannot hold the log's shared memory.
+        if !asked("WAL").is_ok_and(|mode| mode.eq_ignore_ascii_case("wal")) {
+            asked("TRUNCATE")?;
+        }
+        let synchronous = match durability {
+            Durability::Full => "FULL",
+            Durability::Rehearsal => "OFF",
+        };
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        // 16 MiB of log between checkpoints: each checkpoint syncs twice.
+        self.connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+        self.connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        Ok(())
+    }
+
+    fn check_owner(&self, owner: &Owner<'_>) -> Result<(), StoreError> {
+        let base_url: Option<String> = meta(&self.connection, "base_url")?;
+        let seed: Option<i64> = meta(&self.connection, "simulator_seed")?;
+        let salt: Option<[u8; 32]> = meta(&self.connection, "salt")?;
+        let fingerprint: Option<[u8; 32]> = meta(&self.connection, "key_fingerprint")?;
+        let (theirs, asked) = match (owner, &base_url, seed) {
+            (Owner::Api { base_url: asked, key }, Some(theirs), _) if asked == theirs => {
+                if salt.map(|salt| key(&salt)) == fingerprint {
+                    return Ok(());
+                }
+                (format!("another key of {theirs}"), "this key".to_owned())
+            }
+            (Owner::Simulator { seed: asked }, _, Some(theirs)) if *asked == theirs.cast_unsigned() => {
+                return Ok(());
+            }
+            (_, Some(theirs), _) => (theirs.clone(), owner.to_string()),
+            (_, None, Some(seed)) => {
+                (Owner::Simulator { seed: seed.cast_unsigned() }.to_string(), owner.to_string())
+            }
+            (_, None, None) => return Err(StoreError::NotAStateFile { path: self.path.clone() }),
+        };
+        Err(StoreError::OtherOwner { path: self.path.clone(), owner: theirs, asked })
+    }
+}
+
+impl std::fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Owner::Api { base_url, .. } => f.write_str(base_url),
+            Owner::Simulator { seed } => write!(f, "the simulator with seed {seed}"),
+        }
+    }
+}
+
+/// Builds a new state file under a passing name and gives it `path` whole, so that a file of that
+/// name never is half a state file.
+fn create(path: &Path, owner: &Owner<'_>, now: UnixMillis) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Unreadable { path: path.into(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".batchveo-")
+        .suffix(".new")
+        .tempfile_in(folder)
+        .map_err(failed)?
+        .into_temp_path();
+    {
+        let connection = Connection::open(&file)?;
+        schema::create(&connection)?;
+        set_meta(&connection, "birth", now.0)?;
+        match owner {
+            Owner::Api { base_url, key } => {
+                let salt: [u8; 32] = connection.query_one("SELECT randomblob(32)", (), |row| row.get(0))?;
+                set_meta(&connection, "base_url", (*base_url).to_owned())?;
+                set_meta(&connection, "salt", salt.to_vec())?;
+                set_meta(&connection, "key_fingerprint", key(&salt).to_vec())?;
+            }
+            Owner::Simulator { seed } => set_meta(&connection, "simulator_seed", seed.cast_signed())?,
+        }
+        connection.close().map_err(|(_, error)| error)?;
+    }
+    file.persist_noclobber(path).map_err(|error| failed(error.error))
+}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.pragma_update(None, "cache_size", -i64::from(schema::PAGE_CACHE_KIB))?;
+    // One entry for each statement of the hottest path, commits, and as many again for queries.
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// A value of the file itself.
+fn meta<T: FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
+}
+
+fn set_meta(connection: &Connection, name: &str, value: impl Into<Value>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES(?1, ?2)")?
+        .execute((name, value.into()))
+        .map(drop)
+}
+
+/// A stored whole number that was not negative when it was stored.
+fn unsigned(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
+}
+
+/// A number as it is stored; one too large for the file becomes the largest.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,117 @@
+//! The tables of the state file, and what makes a file one of ours.
+//!
+//! The header of the main file always carries our application id and schema version: a new state
+//! file is built whole under another name, without a write-ahead log, and then renamed. So a file
+//! can be told from a foreign one by reading 100 bytes, before the database library is allowed to
+//! touch it.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// `bveo`, in the header of the file.
+pub(super) const APPLICATION_ID: u32 = 0x6276_656f;
+/// The version this program reads and writes.
+pub(super) const VERSION: u32 = 1;
+
+/// Memory for pages, per connection, in KiB: enough for the hot pages of 1,000 tasks in flight and
+/// independent of the size of the sheet.
+pub(super) const PAGE_CACHE_KIB: u32 = 8 * 1024;
+
+/// The sheet's rows in its order, and behind them those no longer in it that hold bought samples.
+pub(super) const ROWS: &str = "(
+    position INTEGER PRIMARY KEY,
+    line INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    occurrence INTEGER NOT NULL DEFAULT 1,
+    samples INTEGER NOT NULL,
+    type TEXT,
+    mode TEXT,
+    generation TEXT,
+    fields TEXT NOT NULL,
+    problem TEXT,
+    removed INTEGER NOT NULL DEFAULT 0
+) STRICT";
+
+/// One wanted video each; `id` is manifest order. Stamps are milliseconds since birth, `created`
+/// and `completed` the API's own milliseconds since 1970, `cost` millionths of a dollar.
+pub(super) const SAMPLES: &str = "(
+    id INTEGER PRIMARY KEY,
+    row INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    removed INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    paid_retries INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,
+    attempt INTEGER,
+    submitted INTEGER,
+    accepted INTEGER,
+    ended INTEGER,
+    created INTEGER,
+    completed INTEGER,
+    task TEXT,
+    kind TEXT,
+    code TEXT,
+    message TEXT,
+    urls TEXT
+) STRICT";
+
+/// What a restart must look at. Spelt with `OR`: for an `IN` of four words the database builds a
+/// table each time it asks itself whether a changed sample belongs into the index, and commits take
+/// twice as long.
+pub(super) const WATCHED: &str =
+    "(state = 'submitting' OR state = 'running' OR state = 'timed_out' OR state = 'unknown')";
+
+/// Makes the index of watched samples, so that resuming does not read a million rows; once the
+/// table is full, which is faster than keeping it up.
+pub(super) fn index_watched() -> String {
+    format!("CREATE INDEX watched ON samples(id) WHERE {WATCHED};")
+}
+
+/// Builds the tables in an empty database, in one transaction.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {VERSION};
+         CREATE TABLE meta(name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+         CREATE TABLE result_files(path TEXT NOT NULL, header TEXT NOT NULL, PRIMARY KEY(path, header))
+            STRICT, WITHOUT ROWID;
+         CREATE TABLE rows {ROWS};
+         CREATE TABLE samples {SAMPLES};
+         {index}
+         COMMIT;",
+        index = index_watched(),
+    ))
+}
+
+/// Whether the file at `path` is a state file that this program can read; `false` when there is
+/// none.
+pub(super) fn inspect(path: &Path) -> Result<bool, StoreError> {
+    let mut header = Vec::with_capacity(100);
+    match File::open(path) {
+        Ok(file) => file
+            .take(100)
+            .read_to_end(&mut header)
+            .map_err(|source| StoreError::Unreadable { path: path.into(), source })?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(StoreError::Unreadable { path: path.into(), source }),
+    };
+    let word = |at: usize| {
+        let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_be_bytes)
+    };
+    if !header.starts_with(b"SQLite format 3\0") || word(68) != APPLICATION_ID {
+        return Err(StoreError::NotAStateFile { path: path.into() });
+    }
+    match word(60) {
+        VERSION => Ok(true),
+        found => Err(StoreError::OtherVersion { path: path.into(), found }),
+    }
+}
