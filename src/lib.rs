@@ -4,4 +4,5 @@ pub mod clock;
 pub mod event;
 pub mod generation;
 pub mod job;
+pub mod report;
 pub mod schedule;
