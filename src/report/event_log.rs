@@ -204,7 +204,7 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `paused` | `until`, error fields |
 /// | `poll_failed` | `sample`, error fields |
 /// | `balance` | `balance_usd` |
-/// | `buying_stopped` | `reason` (a word), `message` |
+/// | `buying_stopped` | `reason` (a word, as [`super::Stop::reason`]), `message` |
 /// | `dropped` | `lines` (left out because the reader was slow) |
 /// | `finished` | `counts` (by status), `requests`, `cost_usd`, `cost_this_run_usd` |
 ///

@@ -4,7 +4,7 @@
 //!
 //! - [`Bar`] on a terminal, [`Plain`] lines elsewhere, both in the words of one module;
 //! - [`EventLog`] for programs (`--events`), [`LoggedEvents`] for the log (`-v`);
-//! - [`Digest`] for what is said at the end;
+//! - [`Digest`] for the [`Summary`] at the end (`--summary`);
 //! - [`Fan`] gives each event to several of them.
 //!
 //! Standard error belongs to the [`Screen`], so that log lines never break the bar.
@@ -19,6 +19,7 @@ mod screen;
 #[cfg(test)]
 mod script;
 mod standing;
+mod summary;
 pub mod wording;
 
 use std::str::FromStr;
@@ -30,6 +31,7 @@ pub use event_log::{EventLog, WhenFull};
 pub use logs::{LogError, LogFormat, LoggedEvents, init_logging};
 pub use plain::{Interval, Plain};
 pub use screen::Screen;
+pub use summary::{Facts, NextStep, Stop, Summary};
 
 use crate::event::{EventSink, Progress, RunEvent};
 
