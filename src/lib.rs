@@ -7,6 +7,7 @@ pub mod event;
 pub mod generation;
 pub mod job;
 pub mod manifest;
+pub mod report;
 pub mod results;
 pub mod schedule;
 pub mod simulator;

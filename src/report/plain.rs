@@ -1,0 +1,184 @@
+//! Progress as lines of text, for log files and pipes.
+//!
+//! A line at each turn of the run, and in between one every so often: [`Interval`] says how often,
+//! in the run's own time, since this crate reads no other clock. No control codes.
+
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::estimate::Outlook;
+use super::standing;
+use super::wording::{Count, HaltReason, Of, Span};
+use crate::clock::Clock;
+use crate::event::{EventSink, Progress, RunEvent};
+use crate::job::{Outcome, Stamp};
+use crate::schedule::{Change, Transition};
+
+/// How often a line is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    /// After this much of the run's time.
+    Time(Duration),
+    /// After this part of the samples has ended, in percent.
+    Percent(NonZeroU32),
+}
+
+impl Interval {
+    /// 30 s of real time on a clock that runs at a factor; 5 % of the samples in virtual time,
+    /// where hours pass in a second.
+    #[must_use]
+    pub fn for_clock(clock: &Clock) -> Self {
+        const FIVE: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+        match clock.factor() {
+            Some(factor) => Self::Time(Duration::from_secs(30) * factor.get()),
+            None => Self::Percent(FIVE),
+        }
+    }
+}
+
+/// Writes plain lines to `W`. A line that cannot be written is lost and the run goes on.
+pub struct Plain<W> {
+    out: W,
+    interval: Interval,
+    outlook: Outlook,
+    /// When the last line was written, and how many samples had ended.
+    last: (Stamp, u64),
+    /// Whether a pause was told since the last regular line: a service that refuses every second
+    /// must not fill the log.
+    pause_told: bool,
+    accepted: bool,
+    made: bool,
+}
+
+impl<W: Write> Plain<W> {
+    /// Lines to `out` for a run with `outlook`.
+    #[must_use]
+    pub const fn new(out: W, interval: Interval, outlook: Outlook) -> Self {
+        let last = (Stamp::BIRTH, 0);
+        Self { out, interval, outlook, last, pause_told: false, accepted: false, made: false }
+    }
+
+    fn line(&mut self, progress: &Progress, text: &str) {
+        // In one write, so that lines of other writers do not come between.
+        let line = format!("[{}] {text}\n", Span(progress.now.since(progress.started)));
+        let _ = self.out.write_all(line.as_bytes());
+    }
+
+    fn regular_line(&mut self, progress: &Progress) {
+        self.last = (progress.now, progress.tally.ended());
+        self.pause_told = false;
+        let text = self.whole_standing(progress);
+        let pace = standing::pace(progress, &self.outlook);
+        self.line(progress, &format!("{text}, {pace}"));
+    }
+
+    fn whole_standing(&self, progress: &Progress) -> String {
+        let standing = standing::standing(progress, &self.outlook);
+        format!("{} of {}: {standing}", Count(progress.tally.ended()), Count(self.outlook.wanted(progress)))
+    }
+
+    fn due(&self, progress: &Progress) -> bool {
+        let (stamp, ended) = self.last;
+        match self.interval {
+            Interval::Time(span) => progress.now.since(stamp) >= span,
+            Interval::Percent(percent) => {
+                let step = self.outlook.wanted(progress) * u64::from(percent.get()) / 100;
+                progress.tally.ended().saturating_sub(ended) >= step.max(1)
+            }
+        }
+    }
+
+    /// The turns that show in the figures rather than as an event of their own.
+    fn tell_firsts(&mut self, progress: &Progress, made: bool) {
+        if !self.accepted && progress.accepted > 0 {
+            self.accepted = true;
+            self.line(progress, "first sample accepted");
+        }
+        if !self.made && made {
+            self.made = true;
+            self.line(progress, "first video made");
+        }
+    }
+}
+
+const fn makes_a_video(change: &Change) -> bool {
+    matches!(&change.transition, Transition::Ended { outcome: Outcome::Succeeded(_), .. })
+}
+
+impl<W: Write> EventSink for Plain<W> {
+    fn notice(&mut self, event: &RunEvent<'_>, progress: &Progress) {
+        self.outlook.notice(event, progress);
+        match event {
+            RunEvent::Started { restored } => {
+                self.last = (progress.now, progress.tally.ended());
+                let waiting = self.outlook.wanted(progress).saturating_sub(progress.tally.ended());
+                let again = match restored {
+                    0 => String::new(),
+                    _ => format!(", {} of an earlier run watched again", Count(*restored)),
+                };
+                self.line(progress, &format!("started: {} to go{again}", Of(waiting, "sample")));
+            }
+            RunEvent::Changed(change) => {
+                self.tell_firsts(progress, makes_a_video(change));
+                if self.due(progress) {
+                    self.regular_line(progress);
+                }
+            }
+            RunEvent::Paused { until, failure } if !self.pause_told => {
+                self.pause_told = true;
+                let wait = Span(until.since(progress.now));
+                self.line(progress, &format!("waiting {wait}: {failure}"));
+            }
+            RunEvent::BuyingStopped(halt) => {
+                self.line(progress, &format!("buying stopped: {}", HaltReason(halt)));
+            }
+            RunEvent::Heartbeat if self.due(progress) => self.regular_line(progress),
+            RunEvent::Finished => {
+                let text = self.whole_standing(progress);
+                self.line(progress, &format!("finished: {text}"));
+            }
+            RunEvent::Paused { .. }
+            | RunEvent::Heartbeat
+            | RunEvent::PollFailed { .. }
+            | RunEvent::Balance(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::script;
+
+    fn lines(interval: Interval) -> String {
+        let mut out = Vec::new();
+        let mut plain = Plain::new(&mut out, interval, Outlook::new(script::LIMITS, 0));
+        script::play(&mut plain);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_run_told_by_the_clock() {
+        let text = lines(Interval::Time(Duration::from_secs(30)));
+        assert!(!text.contains('\u{1b}'));
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_run_told_by_its_share() {
+        insta::assert_snapshot!(lines(Interval::Percent(NonZeroU32::new(25).unwrap())));
+    }
+
+    #[test]
+    fn the_interval_follows_the_clock() {
+        let fast = Clock::virtual_from(Stamp::BIRTH);
+        assert_eq!(Interval::for_clock(&fast), Interval::Percent(NonZeroU32::new(5).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn the_interval_is_half_a_minute_of_real_time() {
+        let clock = Clock::real(Stamp::BIRTH, NonZeroU32::new(60).unwrap());
+        assert_eq!(Interval::for_clock(&clock), Interval::Time(Duration::from_mins(30)));
+    }
+}

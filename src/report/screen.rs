@@ -1,0 +1,62 @@
+//! Standard error, shared by the bar and everything that writes lines.
+//!
+//! Rule: whoever writes to standard error during a run writes through a [`Screen`], which takes
+//! the bar off for the moment of a write. Otherwise a log line lands in the middle of the bar.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A handle on standard error; clones share the terminal and its bar.
+#[derive(Clone)]
+pub struct Screen {
+    bars: MultiProgress,
+    out: Arc<Mutex<Box<dyn Write + Send>>>,
+}
+
+impl Screen {
+    /// Standard error. Bars are drawn only if it is a terminal that can move its cursor.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::new(ProgressDrawTarget::stderr(), Box::new(io::stderr()))
+    }
+
+    /// Draws bars on `target` and writes lines to `out`, which should be the same place.
+    #[must_use]
+    pub fn new(target: ProgressDrawTarget, out: Box<dyn Write + Send>) -> Self {
+        Self { bars: MultiProgress::with_draw_target(target), out: Arc::new(Mutex::new(out)) }
+    }
+
+    /// Whether a bar would be seen.
+    #[must_use]
+    pub fn shows_bars(&self) -> bool {
+        !self.bars.is_hidden()
+    }
+
+    pub(super) const fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+}
+
+impl Write for Screen {
+    /// Writes all of `lines` above the bar. Give whole lines: the bar is drawn again after them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.bars
+            .suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines))
+            .map(|()| lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+impl MakeWriter<'_> for Screen {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,390 @@
+//! The end of a run: what came of it, what it cost, and what to do next.
+//!
+//! Built from a [`Digest`] of the run's events and the [`Facts`] only the caller knows. It is
+//! printed for people ([`fmt::Display`]) and written for programs (`--summary`, as JSON); both say
+//! the same.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::digest::{Counts, Digest};
+use super::wording::{Count, HaltReason, Money, Of, Span, command_line, halt_word};
+use crate::job::{FailureKind, Status, UnixMillis, Usd};
+use crate::schedule::Halt;
+
+/// How long a link to a video lasts by the vendor's model page. Another of its pages says 24 hours.
+const LINKS_LAST: Duration = Duration::from_hours(15 * 24);
+
+/// What the caller knows about a run beside its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Samples that did not succeed, by what was the matter, of the whole state file.
+    pub failures: BTreeMap<FailureKind, u64>,
+    /// When the earliest video in the state was completed.
+    pub first_completed: Option<UnixMillis>,
+    /// The results file.
+    pub results: PathBuf,
+    /// The state file.
+    pub state: PathBuf,
+    /// The words of the command that goes on with this run, without any `--retry`, such as
+    /// `batchveo run prompts.csv --map prompt=name`.
+    pub resume: Vec<String>,
+    /// Whether the run was simulated: nothing was paid, and the links lead nowhere.
+    pub simulated: bool,
+    /// What the process will exit with.
+    pub exit_code: u8,
+}
+
+/// Why buying stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// A word: `interrupted`, `no_money`, `key_refused`, `outage`, `too_many_failures` or
+    /// `tasks_vanish`.
+    pub reason: &'static str,
+    /// A clause for a person.
+    pub message: String,
+}
+
+/// Something worth doing after the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NextStep {
+    /// What, and what for.
+    pub what: String,
+    /// The command that does it, quoted for a shell.
+    pub command: String,
+}
+
+/// The end of a run. Counts are of the whole state file unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    samples: u64,
+    counts: Counts,
+    failures: BTreeMap<FailureKind, u64>,
+    /// Tasks that are still being made.
+    in_flight: u64,
+    /// Videos made by this process.
+    made_this_run: u64,
+    elapsed_seconds: f64,
+    #[serde(skip)]
+    elapsed: Duration,
+    /// Videos made by this process, a minute of the run's clock; absent for a run of no length.
+    videos_per_minute: Option<f64>,
+    requests: u64,
+    cost_usd: Usd,
+    cost_this_run_usd: Usd,
+    balance_before_usd: Option<Usd>,
+    balance_after_usd: Option<Usd>,
+    stopped: Option<Stop>,
+    results: PathBuf,
+    state: PathBuf,
+    links_expire_at: Option<String>,
+    next: Vec<NextStep>,
+    simulated: bool,
+    exit_code: u8,
+}
+
+impl Summary {
+    /// The summary of a run that is over.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a pace for a person")]
+    pub fn new(digest: &Digest, facts: Facts) -> Self {
+        let last = digest.last;
+        let elapsed = last.now.since(last.started);
+        let minutes = elapsed.as_secs_f64() / 60.0;
+        let made = digest.made();
+        let in_flight = u64::from(last.running) + u64::from(last.submitting);
+        let expiry = facts.first_completed.filter(|_| !facts.simulated).map(|first| {
+            let lasts = i64::try_from(LINKS_LAST.as_millis()).unwrap_or(i64::MAX);
+            UnixMillis(first.0.saturating_add(lasts)).to_rfc3339()
+        });
+        Self {
+            samples: last.tally.total(),
+            counts: Counts(last.tally),
+            in_flight,
+            made_this_run: made,
+            elapsed_seconds: (elapsed.as_secs_f64() * 1e3).round() / 1e3,
+            elapsed,
+            videos_per_minute: (minutes > 0.0).then(|| (made as f64 / minutes * 10.0).round() / 10.0),
+            requests: last.requests,
+            cost_usd: last.spent,
+            cost_this_run_usd: last.spent_now,
+            balance_before_usd: digest.first_balance,
+            balance_after_usd: digest.last_balance,
+            stopped: digest
+                .halt
+                .as_ref()
+                .map(|halt| Stop { reason: halt_word(halt), message: HaltReason(halt).to_string() }),
+            next: next_steps(digest, in_flight, &facts),
+            failures: facts.failures,
+            results: facts.results,
+            state: facts.state,
+            links_expire_at: expiry,
+            simulated: facts.simulated,
+            exit_code: facts.exit_code,
+        }
+    }
+
+    /// What the process should exit with, as the caller said.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
+    let count = |status| digest.last.tally.count(status);
+    let mut steps = Vec::new();
+    let mut step = |what: String, retry: Option<&str>| {
+        let retry = retry.map(|status| ["--retry", status]).into_iter().flatten();
+        let words: Vec<&str> = facts.resume.iter().map(String::as_str).chain(retry).collect();
+        steps.push(NextStep { what, command: command_line(&words) });
+    };
+    let pending = count(Status::Pending);
+    let (timed_out, invalid) = (count(Status::TimedOut), count(Status::Invalid));
+    if pending > 0 {
+        step(go_on(digest.halt.as_ref(), pending, in_flight), None);
+    } else if timed_out > 0 {
+        step(format!("ask once more for {}, already paid for", Of(timed_out, "late video")), None);
+    }
+    let edited = count(Status::Rejected) + invalid;
+    if edited > 0 {
+        step(format!("mend in the sheet what {} asked for, then", Of(edited, "refused sample")), None);
+    }
+    let failed = count(Status::Failed);
+    if failed > 0 {
+        let content = facts.failures.get(&FailureKind::Content).copied().unwrap_or(0);
+        let advice = if content > 0 { "; refused content needs another prompt first" } else { "" };
+        step(format!("buy {} again{advice}", Of(failed, "failed sample")), Some("failed"));
+    }
+    for (status, noun) in [(Status::Lost, "lost sample"), (Status::Unknown, "doubtful sample")] {
+        let samples = count(status);
+        if samples > 0 {
+            let what = format!("buy {} again, perhaps paying twice", Of(samples, noun));
+            step(what, Some(status.as_str()));
+        }
+    }
+    steps
+}
+
+/// What to do about samples that are left, given why they were.
+fn go_on(halt: Option<&Halt>, pending: u64, in_flight: u64) -> String {
+    let first = match halt {
+        None | Some(Halt::Interrupted) => "",
+        Some(Halt::NoMoney(_)) => "add money to the account, then ",
+        Some(Halt::KeyRefused(_)) => "set BATCHVEO_API_KEY to a valid key, then ",
+        Some(Halt::Outage(_)) => "when the service is back, ",
+        Some(Halt::TooManyFailures(_)) => "look at the failures, then ",
+        Some(Halt::TasksVanish(_)) => "check that the key and the base URL are the same as before, then ",
+    };
+    let left = format!("{first}go on with the {} left", Of(pending, "sample"));
+    match in_flight {
+        0 => left,
+        _ => format!("{left}; {} already being made and paid for", Count(in_flight)),
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_headline(f)?;
+        self.write_counts(f)?;
+        self.write_cost(f)?;
+        writeln!(f, "Results   {}", self.results.display())?;
+        writeln!(f, "State     {}", self.state.display())?;
+        if self.simulated {
+            writeln!(f, "Links     lead nowhere: this was a rehearsal")?;
+        } else if let Some(expiry) = &self.links_expire_at {
+            writeln!(f, "Links     expire from {expiry} on; another of the vendor's pages says")?;
+            writeln!(f, "          after 24 hours, so download soon")?;
+        }
+        for (place, step) in self.next.iter().enumerate() {
+            let label = if place == 0 { "Next" } else { "" };
+            writeln!(f, "{label:<9} {}:", step.what)?;
+            writeln!(f, "            {}", step.command)?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn write_headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(stop) = &self.stopped {
+            writeln!(f, "Stopped: {}", stop.message)?;
+        }
+        let made = Count(self.counts.0.count(Status::Succeeded));
+        let verb = if self.simulated { "simulated" } else { "made" };
+        write!(f, "{made} of {} {verb}", Of(self.samples, "video"))?;
+        if self.made_this_run < self.counts.0.count(Status::Succeeded) {
+            write!(f, ", {} of them in this run", Count(self.made_this_run))?;
+        }
+        write!(f, ", in {}", Span(self.elapsed))?;
+        match self.videos_per_minute {
+            Some(pace) if self.made_this_run > 0 => writeln!(f, " ({pace:.1} a minute)"),
+            Some(_) | None => writeln!(f),
+        }
+    }
+
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        for status in Status::ALL {
+            let count = self.counts.0.count(status);
+            if count > 0 {
+                writeln!(f, "  {status:<10} {:>9}", Count(count))?;
+            }
+        }
+        let kinds: Vec<String> = FailureKind::ALL
+            .iter()
+            .filter_map(|kind| self.failures.get(kind).map(|count| (kind, *count)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(kind, count)| format!("{kind} {}", Count(count)))
+            .collect();
+        if !kinds.is_empty() {
+            writeln!(f, "  because of: {}", kinds.join(", "))?;
+        }
+        writeln!(f)
+    }
+
+    fn write_cost(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cost      {}", Money(self.cost_usd))?;
+        if self.cost_usd != self.cost_this_run_usd {
+            write!(f, ", {} of it in this run", Money(self.cost_this_run_usd))?;
+        }
+        f.write_str(if self.simulated { ", simulated" } else { " at list price" })?;
+        match (self.balance_before_usd, self.balance_after_usd) {
+            (Some(before), Some(after)) => {
+                writeln!(f, "; the balance went from {} to {}", Money(before), Money(after))
+            }
+            (Some(before), None) => writeln!(f, "; the balance was {} at the start", Money(before)),
+            (None, _) => writeln!(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Progress;
+    use crate::job::{Failure, Stamp, Tally};
+    use crate::report::script;
+
+    fn facts(failures: &[(FailureKind, u64)], exit_code: u8) -> Facts {
+        Facts {
+            failures: failures.iter().copied().collect(),
+            first_completed: Some(script::BIRTH),
+            results: "prompts.results.csv".into(),
+            state: "prompts.csv.batchveo.db".into(),
+            resume: ["batchveo", "run", "prompts.csv"].map(str::to_owned).to_vec(),
+            simulated: false,
+            exit_code,
+        }
+    }
+
+    fn digest(counts: &[(Status, u64)], halt: Option<Halt>) -> Digest {
+        let mut tally = Tally::default();
+        for (status, count) in counts {
+            tally.set(*status, *count);
+        }
+        let last = Progress {
+            now: Stamp::from_millis(258_200),
+            tally,
+            requests: 13_188,
+            spent: Usd::from_cents(32_980),
+            spent_now: Usd::from_cents(32_980),
+            ..Progress::default()
+        };
+        Digest { last, halt, first_balance: Some(Usd::from_cents(124_000)), ..Digest::default() }
+    }
+
+    fn both(summary: &Summary) -> String {
+        let json = serde_json::to_string_pretty(summary).unwrap();
+        format!("{summary}\n{json}")
+    }
+
+    #[test]
+    fn everything_succeeded() {
+        let mut all = digest(&[(Status::Succeeded, 1_649)], None);
+        all.last_balance = Some(Usd::from_cents(91_020));
+        insta::assert_snapshot!(both(&Summary::new(&all, facts(&[], 0))));
+    }
+
+    #[test]
+    fn some_did_not() {
+        let counts = [
+            (Status::Succeeded, 1_620),
+            (Status::Failed, 12),
+            (Status::Rejected, 5),
+            (Status::TimedOut, 1),
+            (Status::Lost, 2),
+            (Status::Unknown, 8),
+            (Status::Invalid, 1),
+        ];
+        let kinds = [(FailureKind::Content, 9), (FailureKind::Transient, 3), (FailureKind::Doubt, 8)];
+        insta::assert_snapshot!(both(&Summary::new(&digest(&counts, None), facts(&kinds, 1))));
+    }
+
+    #[test]
+    fn interrupted_in_a_second_run() {
+        let counts = [(Status::Succeeded, 800), (Status::Pending, 849)];
+        let mut stopped = digest(&counts, Some(Halt::Interrupted));
+        stopped.before.set(Status::Succeeded, 300);
+        stopped.last.running = 700;
+        stopped.last.spent_now = Usd::from_cents(10_000);
+        let mut facts = facts(&[], 130);
+        facts.resume =
+            ["batchveo", "run", "my prompts.csv", "--map", "prompt=name"].map(str::to_owned).to_vec();
+        insta::assert_snapshot!(both(&Summary::new(&stopped, facts)));
+    }
+
+    #[test]
+    fn the_money_ran_out() {
+        let mut digest = Digest::default();
+        script::play(&mut digest);
+        let kinds = [(FailureKind::Content, 1), (FailureKind::Input, 1), (FailureKind::Doubt, 1)];
+        insta::assert_snapshot!(both(&Summary::new(&digest, facts(&kinds, 3))));
+    }
+
+    #[test]
+    fn the_key_was_refused() {
+        let failure = Failure::new(FailureKind::Key, Some("http_401"), "Invalid or missing API key");
+        let mut refused = digest(&[(Status::Pending, 1_649)], Some(Halt::KeyRefused(failure)));
+        refused.first_balance = None;
+        refused.last = Progress {
+            now: Stamp::from_millis(400),
+            tally: refused.last.tally,
+            requests: 1,
+            ..Progress::default()
+        };
+        let facts = Facts { first_completed: None, ..facts(&[], 3) };
+        insta::assert_snapshot!(both(&Summary::new(&refused, facts)));
+    }
+
+    #[test]
+    fn a_rehearsal_says_so() {
+        let facts = Facts { simulated: true, ..facts(&[], 0) };
+        let text = Summary::new(&digest(&[(Status::Succeeded, 10)], None), facts).to_string();
+        assert!(text.contains("10 of 10 videos simulated"), "{text}");
+        assert!(text.contains("lead nowhere") && text.contains(", simulated"), "{text}");
+        assert!(!text.contains("expire"), "{text}");
+    }
+
+    #[test]
+    fn every_reason_to_stop_has_its_advice() {
+        let failure = || Failure::new(FailureKind::Transient, None, "x");
+        let halts = [
+            Halt::Interrupted,
+            Halt::NoMoney(failure()),
+            Halt::KeyRefused(failure()),
+            Halt::Outage(failure()),
+            Halt::TooManyFailures(1),
+            Halt::TasksVanish(failure()),
+        ];
+        let advice: Vec<String> = halts
+            .iter()
+            .map(|halt| format!("{}: {}\n    {}", halt_word(halt), HaltReason(halt), go_on(Some(halt), 2, 1)))
+            .collect();
+        insta::assert_snapshot!(advice.join("\n"));
+    }
+}

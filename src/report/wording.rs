@@ -1,0 +1,188 @@
+//! How numbers and reasons are put in words, the same everywhere a person reads them.
+//!
+//! Pure formatting: no state and no streams. Each wrapper is a [`fmt::Display`], so that nothing
+//! is built that is not printed.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::job::Usd;
+use crate::schedule::Halt;
+
+/// A whole number with separators: `1,649`.
+#[derive(Debug, Clone, Copy)]
+pub struct Count(pub u64);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&grouped(&self.0.to_string()))
+    }
+}
+
+/// A count and its noun: `1 sample`, `1,649 samples`.
+#[derive(Debug, Clone, Copy)]
+pub struct Of(pub u64, pub &'static str);
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", Count(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+/// Money: `$1,240.00`; more than two decimals only where the amount has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Money(pub Usd);
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.0.to_string();
+        let (dollars, fraction) = plain.split_once('.').unwrap_or((&plain, "00"));
+        write!(f, "${}.{fraction}", grouped(dollars))
+    }
+}
+
+/// `digits` with a comma before each group of three.
+fn grouped(digits: &str) -> String {
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A length of time in its two largest units, cut to whole ones: `45 s`, `1 m 40 s`, `2 h 05 m`,
+/// `3 d 04 h`; a second unit of zero is left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (large, unit, small, part) = match seconds {
+            0..60 => return write!(f, "{seconds} s"),
+            60..3_600 => (seconds / 60, "m", seconds % 60, "s"),
+            3_600..86_400 => (seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+            _ => (seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        };
+        if small == 0 { write!(f, "{large} {unit}") } else { write!(f, "{large} {unit} {small:02} {part}") }
+    }
+}
+
+/// A guessed length of time, rounded up to what a guess is worth: `1 m 40 s`, `4 m 20 s`, `35 m`.
+#[derive(Debug, Clone, Copy)]
+pub struct About(pub Duration);
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grain = match self.0.as_secs() {
+            0..60 => 5,
+            60..600 => 10,
+            600..36_000 => 60,
+            _ => 3_600,
+        };
+        let seconds = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
+        write!(f, "about {}", Span(Duration::from_secs(seconds.next_multiple_of(grain).max(grain))))
+    }
+}
+
+/// The word for why buying stopped, as `--events` and `--summary` write it.
+#[must_use]
+pub const fn halt_word(halt: &Halt) -> &'static str {
+    match halt {
+        Halt::Interrupted => "interrupted",
+        Halt::NoMoney(_) => "no_money",
+        Halt::KeyRefused(_) => "key_refused",
+        Halt::Outage(_) => "outage",
+        Halt::TooManyFailures(_) => "too_many_failures",
+        Halt::TasksVanish(_) => "tasks_vanish",
+    }
+}
+
+/// Why buying stopped, as a clause for a person.
+#[derive(Debug, Clone, Copy)]
+pub struct HaltReason<'a>(pub &'a Halt);
+
+impl fmt::Display for HaltReason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Halt::Interrupted => f.write_str("interrupted"),
+            Halt::NoMoney(failure) => write!(f, "the account has no money ({})", failure.message),
+            Halt::KeyRefused(failure) => write!(f, "the API key was refused ({})", failure.message),
+            Halt::Outage(failure) => write!(f, "the service has been away too long ({})", failure.message),
+            Halt::TooManyFailures(count) => write!(f, "too many failures: {}", Of(*count, "sample")),
+            Halt::TasksVanish(failure) => {
+                write!(f, "the API does not know tasks it accepted ({})", failure.message)
+            }
+        }
+    }
+}
+
+/// The words of a command as a POSIX shell takes them, quoted where needed.
+#[must_use]
+pub fn command_line<S: AsRef<str>>(words: &[S]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    let quoted = words.iter().map(AsRef::as_ref).map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.to_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_money() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_649, "1,649"), (1_000_000, "1,000,000")] {
+            assert_eq!(Count(count).to_string(), text);
+        }
+        for (micros, text) in [
+            (0, "$0.00"),
+            (12_400_000, "$12.40"),
+            (1_240_000_000, "$1,240.00"),
+            (1_000_125_000, "$1,000.125"),
+        ] {
+            assert_eq!(Money(Usd::from_micros(micros)).to_string(), text);
+        }
+        assert_eq!(format!("[{:>7}]", Count(1_649)), "[  1,649]");
+        assert_eq!([Of(1, "video"), Of(0, "video")].map(|of| of.to_string()), ["1 video", "0 videos"]);
+    }
+
+    #[test]
+    fn spans() {
+        for (seconds, text, about) in [
+            (0, "0 s", "about 5 s"),
+            (41, "41 s", "about 45 s"),
+            (59, "59 s", "about 1 m"),
+            (100, "1 m 40 s", "about 1 m 40 s"),
+            (258, "4 m 18 s", "about 4 m 20 s"),
+            (600, "10 m", "about 10 m"),
+            (2_041, "34 m 01 s", "about 35 m"),
+            (7_500, "2 h 05 m", "about 2 h 05 m"),
+            (90_000, "1 d 01 h", "about 1 d 01 h"),
+            (172_800, "2 d", "about 2 d"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
+            assert_eq!(About(Duration::from_secs(seconds)).to_string(), about, "{seconds}");
+        }
+        assert_eq!(About(Duration::from_millis(99_001)).to_string(), "about 1 m 40 s");
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        for (words, text) in [
+            (&["batchveo", "run", "prompts.csv"][..], "batchveo run prompts.csv"),
+            (&["run", "my prompts.csv", "--map", "prompt=name"], "run 'my prompts.csv' --map prompt=name"),
+            (&["run", "it's", ""], r"run 'it'\''s' ''"),
+        ] {
+            assert_eq!(command_line(words), text);
+        }
+    }
+}
