@@ -13,7 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use crate::job::Stamp;
+use crate::job::{Stamp, UnixMillis};
+
+/// The wall-clock time, for the birth of a state file and for how long ago that was. Nothing waits
+/// or counts by it, since it jumps.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time enters")]
+pub fn wall_time() -> UnixMillis {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
 
 /// A clock that can be cloned; clones share one time.
 #[derive(Debug, Clone)]

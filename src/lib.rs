@@ -1,8 +1,10 @@
 //! Rate-limited batch generation of Veo 3.1 videos.
 pub mod api;
+pub mod batch;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
+pub mod engine;
 pub mod event;
 pub mod generation;
 pub mod job;

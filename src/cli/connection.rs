@@ -6,9 +6,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
-
 use super::{Environment, UsageError};
+use crate::veo::{ApiKey, BaseUrl};
 
 /// What is said when there is no key.
 pub const NO_KEY: &str = "set BATCHVEO_API_KEY, or try --simulate";
@@ -37,7 +36,7 @@ impl ConnectionArgs {
     /// # Errors
     ///
     /// There is none ([`NO_KEY`]); or the file named cannot be read, is empty, or is no key file.
-    pub fn api_key(&self, environment: Environment<'_>) -> Result<SecretString, UsageError> {
+    pub fn api_key(&self, environment: Environment<'_>) -> Result<ApiKey, UsageError> {
         if let Some(path) = &self.api_key_file {
             let shown = path.display();
             let unusable = |why: &str| UsageError(format!("--api-key-file {shown}: {why}"));
@@ -46,22 +45,25 @@ impl ConnectionArgs {
                 return Err(unusable("too long for a key: it should hold the key on one line"));
             }
             let text = fs::read_to_string(path).map_err(|error| unusable(&error.to_string()))?;
-            let key = text.trim();
-            if key.is_empty() {
-                return Err(unusable("empty: it should hold the key on one line"));
-            }
-            return Ok(key.into());
+            return ApiKey::new(&text).map_err(|error| unusable(&error.to_string()));
         }
         let key = first_set(environment, ["BATCHVEO_API_KEY", "APIXO_API_KEY"]);
-        key.map(SecretString::from).ok_or_else(|| UsageError(NO_KEY.into()))
+        let key = key.ok_or_else(|| UsageError(NO_KEY.into()))?;
+        ApiKey::new(&key).map_err(|error| UsageError(error.to_string()))
     }
 
-    /// The base URL as it was given: by `--base-url`, `BATCHVEO_BASE_URL` or `APIXO_BASE_URL`, in
-    /// that order, trimmed; `None` for the vendor's.
-    #[must_use]
-    pub fn base_url(&self, environment: Environment<'_>) -> Option<String> {
-        let given = self.base_url.as_deref().map(|url| url.trim().to_owned());
-        given.or_else(|| first_set(environment, ["BATCHVEO_BASE_URL", "APIXO_BASE_URL"]))
+    /// The base URL of `--base-url`, `BATCHVEO_BASE_URL` or `APIXO_BASE_URL`, in that order; the
+    /// vendor's without any.
+    ///
+    /// # Errors
+    ///
+    /// It is not one that a key may be sent to.
+    pub fn base_url(&self, environment: Environment<'_>) -> Result<BaseUrl, UsageError> {
+        let variables = || first_set(environment, ["BATCHVEO_BASE_URL", "APIXO_BASE_URL"]);
+        match self.base_url.clone().or_else(variables) {
+            Some(given) => given.parse().map_err(|error| UsageError(format!("{error}"))),
+            None => Ok(BaseUrl::default_vendor()),
+        }
     }
 }
 
@@ -74,7 +76,6 @@ fn first_set(environment: Environment<'_>, names: [&str; 2]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
 
     fn environment(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
         let variables: Vec<_> = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -94,7 +95,7 @@ mod tests {
             (&none, both, "ours"),
             (&none, &[("BATCHVEO_API_KEY", " \n"), ("APIXO_API_KEY", " theirs\n")], "theirs"),
         ] {
-            assert_eq!(args.api_key(&environment(variables)).unwrap().expose_secret(), key);
+            assert_eq!(args.api_key(&environment(variables)).unwrap().expose(), key);
         }
         for unset in [&[][..], &[("BATCHVEO_API_KEY", ""), ("APIXO_API_KEY", " ")]] {
             let error = none.api_key(&environment(unset)).unwrap_err();
@@ -115,7 +116,7 @@ mod tests {
             args.api_key(&env).unwrap_err().to_string()
         };
         assert!(file("absent", None).contains("absent: "));
-        assert!(file("empty", Some(" \n")).contains("empty: it should hold"));
+        assert!(file("empty", Some(" \n")).contains("empty: "));
         let long = file("long", Some(&"secret ".repeat(1_000)));
         assert!(long.contains("too long for a key") && !long.contains("secret "), "{long}");
     }
@@ -124,12 +125,16 @@ mod tests {
     fn base_urls() {
         let url = |url: Option<&str>, variables: &[(&str, &str)]| {
             let args = ConnectionArgs { base_url: url.map(Into::into), api_key_file: None };
-            args.base_url(&environment(variables))
+            args.base_url(&environment(variables)).map(|url| url.to_string())
         };
-        let both = [("BATCHVEO_BASE_URL", "https://ours"), ("APIXO_BASE_URL", "https://theirs")];
-        assert_eq!(url(Some("https://given"), &both).as_deref(), Some("https://given"));
-        assert_eq!(url(None, &both).as_deref(), Some("https://ours"));
-        assert_eq!(url(None, &both[1..]).as_deref(), Some("https://theirs"));
-        assert_eq!(url(None, &[("BATCHVEO_BASE_URL", " ")]), None);
+        let both = [
+            ("BATCHVEO_BASE_URL", "https://ours.example"),
+            ("APIXO_BASE_URL", "https://theirs.example/api/v1/"),
+        ];
+        assert_eq!(url(Some(" https://given.example "), &both).as_deref(), Ok("https://given.example"));
+        assert_eq!(url(None, &both).as_deref(), Ok("https://ours.example"));
+        assert_eq!(url(None, &both[1..]).as_deref(), Ok("https://theirs.example"));
+        assert_eq!(url(None, &[("BATCHVEO_BASE_URL", " ")]), Ok(BaseUrl::default_vendor().to_string()));
+        assert!(url(Some("http://api.example"), &[]).unwrap_err().to_string().contains("https://"));
     }
 }

@@ -6,6 +6,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::batch::BatchError;
+use crate::store::LockError;
+
 /// Why the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -36,6 +39,33 @@ impl Exit {
         Self::Interrupted,
         Self::Terminated,
     ];
+
+    /// What an error comes to. One of a run that had begun is resumable; any other comes before
+    /// anything was bought.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        let held = |lock: &LockError| matches!(lock, LockError::Held { .. });
+        let lock = |cause: &(dyn std::error::Error + 'static)| {
+            let inner = cause.downcast_ref::<BatchError>();
+            let of_batch = inner.is_some_and(|batch| matches!(batch, BatchError::Lock(lock) if held(lock)));
+            of_batch || cause.downcast_ref::<LockError>().is_some_and(held)
+        };
+        if error.chain().any(lock) {
+            return Self::Held;
+        }
+        let batch = error.chain().find_map(|cause| cause.downcast_ref::<BatchError>());
+        match batch {
+            Some(BatchError::Engine(_) | BatchError::Finish(_)) => Self::Stopped,
+            Some(
+                BatchError::Lock(_)
+                | BatchError::Store(_)
+                | BatchError::Import(_)
+                | BatchError::Results(_)
+                | BatchError::Thread(_),
+            )
+            | None => Self::Refused,
+        }
+    }
 
     /// The number the shell gets. For a signal it is 128 and the signal's number, as shells have it.
     #[must_use]

@@ -1,6 +1,15 @@
 //! `export`: its arguments. It writes results again out of the state file.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::exit::Exit;
+use super::paths::locate;
+use crate::results;
+use crate::store::{ResultFilter, Selection, Store};
 
 use super::values::status;
 use crate::job::Status;
@@ -28,4 +37,30 @@ pub struct ExportArgs {
     /// Only what was bought for rows that are no longer in the sheet
     #[arg(long)]
     pub removed: bool,
+}
+
+/// Writes results.
+///
+/// # Errors
+///
+/// There is no such run, a file is in the way, or it cannot be written.
+pub fn perform(args: &ExportArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    let state = locate(args.run.as_deref(), Path::new("."))?;
+    let store = Store::read_only(&state)?;
+    let filter = ResultFilter {
+        statuses: args.statuses.clone(),
+        removed: args.removed,
+        selection: Selection::default(),
+    };
+    if args.output.as_os_str() == "-" {
+        results::export(&store, &filter, stdout)?;
+        return Ok(Exit::Succeeded);
+    }
+    let shown = args.output.display();
+    let file = OpenOptions::new().write(true).create_new(true).open(&args.output);
+    let mut file = file.with_context(|| format!("{shown} is left as it is"))?;
+    let rows = results::export(&store, &filter, &mut file)?;
+    file.sync_all().with_context(|| format!("writing {shown}"))?;
+    writeln!(stdout, "Wrote {rows} rows to {shown}.")?;
+    Ok(Exit::Succeeded)
 }

@@ -21,10 +21,12 @@ pub mod paths;
 pub mod rehearsal;
 pub mod run;
 pub mod sheet;
+mod signals;
 pub mod simulate;
 pub mod status;
 pub mod values;
 
+use crate::report::{LogFormat, Screen, init_logging};
 use exit::Exit;
 
 /// What the arguments, the environment and the files they name do not allow together. Nothing was
@@ -69,6 +71,16 @@ Exit codes:
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Turn a sheet into videos; run it again to resume.
+    Run(Box<run::RunArgs>),
+    /// Find a sheet's mistakes, and what it would cost and take; sends nothing.
+    Check(Box<check::CheckArgs>),
+    /// Tell how a run stands, also while it goes on.
+    Status(status::StatusArgs),
+    /// Write the results again, or some of them.
+    Export(export::ExportArgs),
+    /// Serve a model of the API over HTTP, with a judge.
+    Simulate(Box<simulate::SimulateArgs>),
     /// Write a sample sheet.
     Example(example::ExampleArgs),
     /// Write completions for a shell.
@@ -82,41 +94,50 @@ pub struct LogArgs {
     /// Log more: -v what happens, -vv each request, -vvv everything; RUST_LOG overrides it
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Logs")]
     pub verbose: u8,
-    /// How log lines are written
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text",
-        value_parser = ["text", "json"],
-        help_heading = "Logs"
-    )]
-    pub log_format: String,
+    /// How log lines are written: text or json
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Logs")]
+    pub log_format: LogFormat,
 }
 
 /// Does what the arguments say and answers how it went. A reader of our output who has had enough
 /// is not an error.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
-    let exit = perform(&cli.command, &mut io::stdout().lock()).unwrap_or_else(|error| {
-        if exit::is_broken_pipe(&error) {
-            return Exit::Succeeded;
-        }
-        // If standard error is gone too, nobody is left to tell.
-        let _ = writeln!(io::stderr(), "batchveo: {error:#}");
-        Exit::Refused
-    });
+    let screen = Screen::stderr();
+    let environment = |name: &str| std::env::var(name).ok();
+    let logged =
+        init_logging(cli.log.verbose, cli.log.log_format, screen.clone()).map_err(anyhow::Error::from);
+    let exit = logged
+        .and_then(|()| perform(&cli.command, &environment, &screen, &mut io::stdout()))
+        .unwrap_or_else(|error| {
+            if exit::is_broken_pipe(&error) {
+                return Exit::Succeeded;
+            }
+            // If standard error is gone too, nobody is left to tell.
+            let _ = writeln!(io::stderr(), "batchveo: {error:#}");
+            Exit::of(&error)
+        });
     exit.into()
 }
 
-/// Performs one subcommand, with its data going to `stdout`.
-fn perform(command: &Command, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
-    match command {
-        Command::Example(args) => example::write(args, stdout)?,
-        Command::Completions(args) => completions::write(args, stdout)?,
-    }
+/// Performs one subcommand, with its data going to `stdout` and what is for people to `screen`.
+fn perform(
+    command: &Command,
+    environment: Environment<'_>,
+    screen: &Screen,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let exit = match command {
+        Command::Run(args) => run::perform(args, environment, screen, stdout)?,
+        Command::Check(args) => check::perform(args, environment, stdout)?,
+        Command::Status(args) => status::perform(args, stdout)?,
+        Command::Export(args) => export::perform(args, stdout)?,
+        Command::Simulate(args) => simulate::perform(args, screen)?,
+        Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
+        Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,
+    };
     stdout.flush()?;
-    Ok(Exit::Succeeded)
+    Ok(exit)
 }
 
 #[cfg(test)]

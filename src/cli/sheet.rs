@@ -1,8 +1,16 @@
 //! The sheet a command works on, and how to read it.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::io;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 use super::UsageError;
+use crate::generation::{AspectRatio, GenerationType, Mode, Provider};
+use crate::manifest::{
+    Defaults, Format, ManifestError, Mapping, Options, Reader, parse_aspect_ratio, parse_generation_type,
+    parse_mode, parse_provider,
+};
 
 /// Where the rows come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,32 +38,83 @@ impl Source {
     }
 }
 
-/// Options that say how to read a sheet. They keep the words; the manifest's own types read them.
-#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
+impl Source {
+    /// The sheet, ready to be read from its start.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is not a sheet of prompts.
+    pub fn open(&self, options: &Options) -> Result<Reader, ManifestError> {
+        match self {
+            Self::File(path) => Reader::open(path, options),
+            Self::Stdin => {
+                let format = options.format_of(Path::new("-"))?;
+                Reader::new(&self.to_string(), Box::new(io::stdin()), format, options)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
+/// Options that say how to read a sheet.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Sheet")]
 pub struct SheetArgs {
     /// The sheet's format: csv, tsv, jsonl or txt [default: by the file's extension]
-    #[arg(long, value_name = "FORMAT", value_parser = ["csv", "tsv", "jsonl", "txt"], hide_possible_values = true)]
-    pub format: Option<String>,
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
     /// Take a field from another column, such as prompt=caption or image_urls=img1,img2; repeatable
     #[arg(long = "map", value_name = "FIELD=COLUMN")]
-    pub mappings: Vec<String>,
+    pub mappings: Vec<Mapping>,
     /// Mode of rows that name none: quality or fast [default: quality]
-    #[arg(long, value_name = "MODE", value_parser = ["quality", "fast"], hide_possible_values = true)]
-    pub mode: Option<String>,
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub mode: Option<Mode>,
     /// Type of rows that name none: text, frames or reference [default: text]
-    #[arg(long = "type", value_name = "TYPE")]
-    pub generation_type: Option<String>,
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_generation_type)]
+    pub generation_type: Option<GenerationType>,
     /// Aspect ratio of rows that name none: 16:9, 9:16 or auto [default: 16:9]
-    #[arg(long, value_name = "RATIO", value_parser = ["16:9", "9:16", "auto"], hide_possible_values = true)]
-    pub aspect_ratio: Option<String>,
+    #[arg(long, value_name = "RATIO", value_parser = parse_aspect_ratio)]
+    pub aspect_ratio: Option<AspectRatio>,
     /// Routing of rows that name none: auto, value or official [default: the account's own]
-    #[arg(long, value_name = "NAME", value_parser = ["auto", "value", "official"], hide_possible_values = true)]
-    pub provider: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = parse_provider)]
+    pub provider: Option<Provider>,
     /// Videos of each row that names no number [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub samples: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = samples)]
+    pub samples: Option<NonZeroU32>,
+}
+
+/// Most videos of one row, as in a sheet.
+const MOST_SAMPLES: u32 = 1000;
+
+fn samples(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroU32| count.get() <= MOST_SAMPLES);
+    count.ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST_SAMPLES}"))
+}
+
+impl SheetArgs {
+    /// The same, as the manifest reader takes it.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            format: self.format,
+            map: self.mappings.clone(),
+            defaults: Defaults {
+                mode: self.mode,
+                generation_type: self.generation_type,
+                aspect_ratio: self.aspect_ratio,
+                provider: self.provider,
+                samples: self.samples,
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +123,7 @@ mod tests {
 
     #[test]
     fn standard_input_needs_a_format() {
-        let known = SheetArgs { format: Some("txt".into()), ..SheetArgs::default() };
+        let known = SheetArgs { format: Some(Format::Txt), ..SheetArgs::default() };
         assert_eq!(Source::new("-".into(), &known), Ok(Source::Stdin));
         assert!(Source::new("-".into(), &SheetArgs::default()).unwrap_err().to_string().contains("--format"));
         assert_eq!(Source::new("a.csv".into(), &SheetArgs::default()), Ok(Source::File("a.csv".into())));

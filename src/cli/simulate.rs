@@ -1,13 +1,23 @@
 //! `simulate`: its arguments. It serves the model of the API over HTTP.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::exit::Exit;
+use super::signals::Signals;
+use crate::clock::{Clock, wall_time};
+use crate::report::Screen;
+use crate::simulator::{Ledger, Settings, Simulator, request_hash, serve};
 
 use super::run::{LimitArgs, PriceArgs};
-use super::sheet::SheetArgs;
+use super::sheet::{SheetArgs, Source};
 use super::values::{dollars, probability};
-use crate::job::Usd;
+use crate::job::{Stamp, Usd};
 
 /// Serves a model of the API over HTTP, with a judge at /judge.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,4 +65,61 @@ pub struct SimulateArgs {
     /// What videos cost.
     #[command(flatten)]
     pub price: PriceArgs,
+}
+
+/// Serves until a signal comes, then says what the judge has to say.
+///
+/// # Errors
+///
+/// The address cannot be listened on, or the sheet to expect cannot be read.
+pub fn perform(args: &SimulateArgs, screen: &Screen) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve_until_signal(args, screen.clone()))
+}
+
+async fn serve_until_signal(args: &SimulateArgs, mut screen: Screen) -> anyhow::Result<Exit> {
+    let settings = Settings {
+        seed: args.seed,
+        limits: args.limits.into(),
+        key: args.key.as_deref().map(Into::into),
+        balance: args.balance,
+        prices: args.price.list,
+        fail_rate: args.fail_rate,
+        echo_headers: args.echo_headers,
+        ..Settings::default()
+    };
+    let clock = Clock::real(Stamp::BIRTH, args.time_scale);
+    let simulator = Simulator::new(settings, Ledger::temporary()?, clock, wall_time())?;
+    if let Some(sheet) = &args.expect {
+        expect(&simulator, sheet, &args.sheet)?;
+    }
+    let mut signals = Signals::listen()?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let address = listener.local_addr()?;
+    writeln!(
+        screen,
+        "Simulating on http://{address}; the judge is at http://{address}/judge. Ctrl-C ends it."
+    )?;
+    serve(simulator.clone(), listener, async move {
+        signals.next().await;
+    })
+    .await?;
+    writeln!(screen, "{}", simulator.verdict()?)?;
+    Ok(Exit::Succeeded)
+}
+
+/// Tells the judge what the sheet asks for. Its bad rows ask for nothing.
+fn expect(simulator: &Simulator, sheet: &Path, args: &SheetArgs) -> anyhow::Result<()> {
+    let source = Source::new(sheet.to_owned(), args)?;
+    let reader = source.open(&args.options())?;
+    simulator.expect(|asked| {
+        for record in reader {
+            let Ok(entry) = record?.entry else { continue };
+            for index in 0..entry.samples.get() {
+                asked.add(request_hash(&entry.generation.clone().sample(index)))?;
+            }
+        }
+        anyhow::Ok(())
+    })
 }

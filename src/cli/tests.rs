@@ -2,44 +2,23 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use secrecy::ExposeSecret;
 
 use super::exit::Exit;
+use super::rehearsal::TimeScale;
 use super::run::{Destination, RunArgs, RunPlan};
 use super::sheet::Source;
 use super::*;
 use crate::generation::PriceList;
 use crate::job::{Limits, Status};
+use crate::schedule::cadence::Cadence;
 
-/// Every subcommand's arguments, whether or not this build performs it.
-#[derive(Debug, Parser)]
-#[command(name = "batchveo")]
-struct Whole {
-    #[command(subcommand)]
-    command: Each,
-    #[command(flatten)]
-    log: LogArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum Each {
-    Run(Box<RunArgs>),
-    Check(check::CheckArgs),
-    Status(status::StatusArgs),
-    Export(export::ExportArgs),
-    Simulate(simulate::SimulateArgs),
-    Example(example::ExampleArgs),
-    Completions(completions::CompletionsArgs),
-}
-
-fn parse(line: &str) -> Result<Each, clap::Error> {
-    Whole::try_parse_from(std::iter::once("batchveo").chain(line.split_whitespace()))
-        .map(|whole| whole.command)
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(std::iter::once("batchveo").chain(line.split_whitespace())).map(|whole| whole.command)
 }
 
 fn run_args(line: &str) -> RunArgs {
     match parse(&format!("run {line}")) {
-        Ok(Each::Run(args)) => *args,
+        Ok(Command::Run(args)) => *args,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -53,12 +32,11 @@ fn plan(line: &str, variables: &[(&str, &str)]) -> Result<RunPlan, String> {
 #[test]
 fn the_definitions_are_consistent() {
     Cli::command().debug_assert();
-    Whole::command().debug_assert();
 }
 
 #[test]
 fn every_subcommand_teaches_by_example_and_says_what_every_option_does() {
-    let mut whole = Whole::command();
+    let mut whole = Cli::command();
     whole.build();
     for command in whole.get_subcommands().filter(|command| command.get_name() != "help") {
         let name = command.get_name();
@@ -81,7 +59,7 @@ fn help_lists_every_exit_code() {
 
 #[test]
 fn the_examples_in_help_parse() {
-    let mut whole = Whole::command();
+    let mut whole = Cli::command();
     whole.build();
     let mut seen = 0;
     for command in whole.get_subcommands() {
@@ -103,7 +81,7 @@ fn defaults_are_the_documented_ones() {
     let args = run_args("prompts.csv");
     assert_eq!(Limits::from(args.limits), Limits::DOCUMENTED);
     assert_eq!(args.price.list, PriceList::VENDOR);
-    assert_eq!((args.paid_retries, args.poll.as_str()), (1, "fixed:90s,5s"));
+    assert_eq!((args.paid_retries, args.poll), (1, Cadence::VENDOR));
     let spans = [args.task_timeout, args.outage_timeout, args.grace].map(|span| span.as_secs());
     assert_eq!(spans, [1_800, 3_600, 20]);
 }
@@ -147,7 +125,7 @@ fn lists_are_split_and_repeated() {
     let args = run_args("a.csv --retry failed,lost --where a=1 --where b=2 --map prompt=x --map id=y -vv");
     assert_eq!(args.retry, [Status::Failed, Status::Lost]);
     assert_eq!(args.filters.len(), 2);
-    assert_eq!(args.sheet.mappings, ["prompt=x", "id=y"]);
+    assert_eq!(args.sheet.mappings, ["prompt=x", "id=y"].map(|mapping| mapping.parse().unwrap()));
 }
 
 #[test]
@@ -170,7 +148,7 @@ fn a_run_takes_key_and_address_from_the_environment_and_hides_the_key() {
     let plan = plan("a.csv", &variables).unwrap();
     assert!(!format!("{plan:?}").contains("recognisable"));
     let Destination::Api { base_url, key } = plan.destination else { panic!("simulated") };
-    assert_eq!((base_url.as_deref(), key.expose_secret()), (Some("https://example.com"), "recognisable"));
+    assert_eq!((base_url.to_string().as_str(), key.expose()), ("https://example.com", "recognisable"));
 }
 
 #[test]
@@ -179,6 +157,19 @@ fn standard_input_needs_state_and_format() {
     assert!(plan("-", &key).unwrap_err().contains("--format"));
     assert!(plan("- --format txt", &key).unwrap_err().contains("--state"));
     assert_eq!(plan("- --format txt --state s.db", &key).unwrap().source, Source::Stdin);
+}
+
+fn perform_for_test(cli: &Cli, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    perform(&cli.command, &|_| None, &Screen::stderr(), stdout)
+}
+
+#[test]
+fn time_runs_faster_only_in_a_rehearsal_or_on_this_machine() {
+    let key = [("BATCHVEO_API_KEY", "k")];
+    assert!(plan("a.csv --time-scale 60", &key).unwrap_err().contains("--simulate"));
+    assert!(plan("a.csv --time-scale 60 --base-url http://127.0.0.1:8787", &key).is_ok());
+    assert!(plan("a.csv --time-scale max --base-url http://127.0.0.1:8787", &key).is_err());
+    assert_eq!(plan("a.csv --time-scale max --simulate", &[]).unwrap().time_scale, TimeScale::Max);
 }
 
 #[test]
@@ -195,8 +186,8 @@ fn completions_name_our_options_and_survive_a_closed_pipe() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let cli = Cli::try_parse_from(["batchveo", "completions", shell]).unwrap();
         let mut script = Vec::new();
-        assert_eq!(perform(&cli.command, &mut script).unwrap(), Exit::Succeeded);
+        assert_eq!(perform_for_test(&cli, &mut script).unwrap(), Exit::Succeeded);
         assert!(String::from_utf8(script).unwrap().contains("log-format"), "{shell}");
-        assert!(exit::is_broken_pipe(&perform(&cli.command, &mut Closed).unwrap_err()), "{shell}");
+        assert!(exit::is_broken_pipe(&perform_for_test(&cli, &mut Closed).unwrap_err()), "{shell}");
     }
 }

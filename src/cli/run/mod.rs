@@ -4,16 +4,27 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::connection::ConnectionArgs;
 use super::paths::RunPaths;
-use super::rehearsal::RehearsalArgs;
+use super::rehearsal::{Peer, RehearsalArgs, TimeScale};
 use super::sheet::{SheetArgs, Source};
 use super::values::{ColumnFilter, MaxFailures, retryable};
 use super::{Environment, UsageError};
 use crate::generation::PriceList;
 use crate::job::{Limits, Status};
+use crate::report::ProgressStyle;
+use crate::schedule::Config;
+use crate::schedule::cadence::Cadence;
+use crate::schedule::retry::RetryPolicy;
+use crate::store::Selection;
+use crate::veo::{ApiKey, BaseUrl};
+
+mod perform;
+mod sheet_in;
+mod sinks;
+
+pub use perform::perform;
+pub use sheet_in::write_problems;
 
 /// Turns a sheet into videos, and resumes.
 #[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
@@ -63,15 +74,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// How progress is shown: auto, bar, plain or none
-    #[arg(
-        long,
-        value_name = "STYLE",
-        default_value = "auto",
-        value_parser = ["auto", "bar", "plain", "none"],
-        hide_possible_values = true,
-        help_heading = "Output"
-    )]
-    pub progress: String,
+    #[arg(long, value_name = "STYLE", default_value = "auto", help_heading = "Output")]
+    pub progress: ProgressStyle,
     /// Write what happens as a JSON object a line; - for standard output
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub events: Option<PathBuf>,
@@ -101,7 +105,7 @@ pub struct RunArgs {
     pub retry: Vec<Status>,
     /// When to ask about a task: the age at the first look, and the time between looks
     #[arg(long, value_name = "fixed:FIRST,EVERY", default_value = "fixed:90s,5s", help_heading = "Time")]
-    pub poll: String,
+    pub poll: Cadence,
     /// Give up on a task of this age; the next run asks about it once more
     #[arg(long, value_name = "SPAN", default_value = "30m", value_parser = humantime::parse_duration, help_heading = "Time")]
     pub task_timeout: Duration,
@@ -155,10 +159,10 @@ pub enum Destination {
     },
     /// The API.
     Api {
-        /// Where, as it was given; `None` for the vendor's.
-        base_url: Option<String>,
+        /// Where.
+        base_url: BaseUrl,
         /// With whose key.
-        key: SecretString,
+        key: ApiKey,
     },
 }
 
@@ -171,6 +175,8 @@ pub struct RunPlan {
     pub paths: RunPaths,
     /// Who makes the videos.
     pub destination: Destination,
+    /// How fast time goes.
+    pub time_scale: TimeScale,
 }
 
 impl RunPlan {
@@ -187,8 +193,39 @@ impl RunPlan {
             Destination::Simulator { seed: rehearsal.sim_seed, fail_rate: rehearsal.sim_fail_rate }
         } else {
             let key = args.connection.api_key(environment)?;
-            Destination::Api { base_url: args.connection.base_url(environment), key }
+            Destination::Api { base_url: args.connection.base_url(environment)?, key }
         };
-        Ok(Self { source, paths, destination })
+        let time_scale = TimeScale::allowed(rehearsal.time_scale, destination.peer())?;
+        Ok(Self { source, paths, destination, time_scale })
+    }
+}
+
+impl Destination {
+    const fn peer(&self) -> Peer {
+        match self {
+            Self::Simulator { .. } => Peer::Simulator,
+            Self::Api { base_url, .. } if base_url.is_loopback() => Peer::Loopback,
+            Self::Api { .. } => Peer::Remote,
+        }
+    }
+}
+
+impl RunArgs {
+    /// The rows that are run.
+    pub(super) fn selection(&self) -> Selection {
+        let filters = self.filters.iter().map(|filter| (filter.column.clone(), filter.value.clone()));
+        Selection { limit: self.limit, filters: filters.collect() }
+    }
+
+    /// What governs the run of a sheet that asks for `samples` videos.
+    fn config(&self, samples: u64, seed: u64) -> Config {
+        Config {
+            limits: self.limits.into(),
+            cadence: self.poll,
+            retry: RetryPolicy { paid_retries: self.paid_retries, seed },
+            task_timeout: self.task_timeout,
+            outage_timeout: self.outage_timeout,
+            max_failures: self.max_failures.map(|most| most.of(samples)),
+        }
     }
 }

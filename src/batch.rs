@@ -1,0 +1,205 @@
+//! One sheet's batch from its state file to its results: what a program or the command line drives.
+//!
+//! Owns the order of things: lock, open, import, then run. It decides nothing (that is
+//! [`crate::schedule`]) and waits for nothing (that is [`crate::engine`]).
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::api::VideoApi;
+use crate::clock::Clock;
+use crate::engine::{self, EngineError, Start, World};
+use crate::event::{EventSink, Progress};
+use crate::generation::{Generation, PriceList};
+use crate::job::{Stamp, Status, Tally, UnixMillis};
+use crate::manifest::{ManifestError, Reader};
+use crate::results::{ResultsError, ResultsFile};
+use crate::schedule::gate::Gate;
+use crate::schedule::{Config, Halt, Restored, Schedule, Stored};
+use crate::store::{
+    Durability, Import, ImportError, ImportOptions, Lock, LockError, Owner, Selection, Store, StoreError,
+    Writer, WriterError, spawn_queue, state_lock_path,
+};
+
+/// Statuses of samples that ended without a video.
+pub const UNSUCCESSFUL: [Status; 6] =
+    [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost, Status::Unknown, Status::Invalid];
+
+/// Why a batch cannot be opened or run. What was committed is safe, and the same call resumes.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// Another process has the state file.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sheet cannot be read into the state file.
+    #[error(transparent)]
+    Import(#[from] ImportError<ManifestError>),
+    /// The results cannot be written.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// The thread that reads the state file cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The run itself failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The run is over and safe in the state file, and its results cannot be written.
+    #[error("the run is over, but its results are not in order; batchveo export writes them again")]
+    Finish(#[source] ResultsError),
+}
+
+impl From<WriterError> for BatchError {
+    fn from(error: WriterError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// An open state file that no other process uses.
+#[derive(Debug)]
+pub struct Batch {
+    store: Store,
+    _lock: Lock,
+}
+
+/// What a run is to do.
+#[derive(Debug)]
+pub struct Run {
+    /// The time.
+    pub clock: Clock,
+    /// The gate that the first look at the balance has passed; see [`engine::first_balance`].
+    pub gate: Gate,
+    /// What governs it.
+    pub config: Config,
+    /// Which rows.
+    pub selection: Selection,
+    /// What videos cost.
+    pub prices: PriceList,
+    /// Where results go.
+    pub results: PathBuf,
+    /// How long to wait for submissions in flight after an interruption.
+    pub grace: Duration,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Why it stopped before its end, if it did.
+    pub halt: Option<Halt>,
+    /// How it stands.
+    pub progress: Progress,
+    /// The state file, for whatever else is to be asked of it.
+    pub batch: Batch,
+}
+
+impl Batch {
+    /// Locks and opens the state file at `path`, or makes it. `holder` tells others who has it.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it, or it is not this `owner`'s, or it cannot be used; then it is as it
+    /// was.
+    pub fn open(
+        path: &Path,
+        holder: &str,
+        owner: &Owner<'_>,
+        durability: Durability,
+        now: UnixMillis,
+    ) -> Result<Self, BatchError> {
+        let lock = Lock::acquire(&state_lock_path(path), holder)?;
+        Ok(Self { store: Store::open(path, owner, durability, now)?, _lock: lock })
+    }
+
+    /// The state file.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Puts ended samples back to be bought again; see [`Store::retry`].
+    ///
+    /// # Errors
+    ///
+    /// When the state file fails.
+    pub fn retry(&mut self, statuses: &[Status]) -> Result<u64, BatchError> {
+        Ok(self.store.retry(statuses)?)
+    }
+
+    /// Reads the sheet into the state file and compares it with what is there; see [`Store::import`].
+    ///
+    /// # Errors
+    ///
+    /// The sheet or the state file cannot be read to the end. The state is then as it was.
+    pub fn import(&mut self, sheet: Reader, options: ImportOptions) -> Result<Import, BatchError> {
+        Ok(self.store.import(sheet, &options)?)
+    }
+
+    /// The stamp at which a process starts whose wall clock shows `wall`: never before one that was
+    /// stored, so that a clock set back rejuvenates nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the state file fails.
+    pub fn stamp_at(&self, wall: UnixMillis) -> Result<Stamp, BatchError> {
+        let since_birth = wall.0.saturating_sub(self.store.birth().0);
+        let since_birth = Stamp::from_millis(u64::try_from(since_birth).unwrap_or(0));
+        Ok(self.store.last_stamp()?.max(since_birth))
+    }
+
+    /// Whether a run of `selection` would send anything: something to buy, or something to watch.
+    ///
+    /// # Errors
+    ///
+    /// When the state file fails.
+    pub fn has_work(&self, selection: &Selection, prices: PriceList) -> Result<bool, BatchError> {
+        let to_buy = self.store.plan(selection, prices)?.iter().any(|line| line.samples > 0);
+        let is_watched =
+            |(sample, _): &(Restored, Generation)| !matches!(sample.stored, Stored::InDoubt { .. });
+        Ok(to_buy || self.store.restore(prices)?.iter().any(is_watched))
+    }
+
+    /// Buys, watches, and writes the results, until every selected sample has ended, buying stopped
+    /// for good, or `shutdown` is ready.
+    ///
+    /// # Errors
+    ///
+    /// The state file or the results cannot be written.
+    pub async fn run<A: VideoApi, S: EventSink>(
+        self,
+        api: &A,
+        run: Run,
+        sink: &mut S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Finished, BatchError> {
+        let Run { clock, gate, config, selection, prices, results, grace } = run;
+        let restored = self.store.restore(prices)?;
+        let tally = self.store.tally(&Selection::default())?;
+        let spent = self.store.spending()?;
+        let queue = spawn_queue(self.store.cursor(&selection, prices)?).map_err(BatchError::Thread)?;
+        let results = ResultsFile::begin(&results, &self.store)?;
+        let writer = if clock.is_virtual() {
+            Writer::inline(self.store, Some(results))
+        } else {
+            Writer::spawn(self.store, Some(results))?
+        };
+        let schedule = Schedule::new(config, gate, unsuccessful(&tally));
+        let world = World { api, clock, writer, queue, sink };
+        let start = Start { schedule, restored, tally, spent, grace };
+        let ending = engine::run(world, start, shutdown).await?;
+        let (store, results) = ending.writer.finish()?;
+        if let Some(results) = results {
+            results.finish(&store).map_err(BatchError::Finish)?;
+        }
+        let batch = Self { store, _lock: self._lock };
+        Ok(Finished { halt: ending.halt, progress: ending.progress, batch })
+    }
+}
+
+/// How many samples ended without a video.
+#[must_use]
+pub fn unsuccessful(tally: &Tally) -> u64 {
+    UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum()
+}

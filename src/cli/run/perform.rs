@@ -1,0 +1,426 @@
+//! `run`, from its arguments to its exit code: the order in which things are opened, asked and told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+
+use super::sheet_in::{self, Taken};
+use super::sinks::Sinks;
+use super::{Destination, RunArgs, RunPlan};
+use crate::api::{Balance, VideoApi};
+use crate::batch::{Batch, BatchError, Finished, Run, UNSUCCESSFUL};
+use crate::cli::check;
+use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
+use crate::cli::exit::Exit;
+use crate::cli::paths::RunPaths;
+use crate::cli::rehearsal::TimeScale;
+use crate::cli::sheet::Source;
+use crate::cli::signals::Signals;
+use crate::cli::{Environment, UsageError};
+use crate::clock::{Clock, wall_time};
+use crate::engine::first_balance;
+use crate::generation::Mode;
+use crate::job::{Status, Usd};
+use crate::report::wording::Of;
+use crate::report::{Facts, Outlook, Screen, Summary};
+use crate::schedule::Halt;
+use crate::schedule::gate::Gate;
+use crate::simulator::{Ledger, LedgerError, Settings, Simulator, request_hash};
+use crate::store::{Durability, ImportOptions, Lock, Owner, Selection, account_lock_path};
+use crate::veo::{ApiKey, BaseUrl, Client, Timeouts};
+
+/// Under which a key names its account's lock; the same for all, so that all processes agree.
+const ACCOUNT_SALT: [u8; 32] = *b"batchveo: the lock of an account";
+
+/// Runs a sheet.
+///
+/// # Errors
+///
+/// Anything that keeps the run from starting or from going on; [`Exit::of`] tells which.
+pub fn perform(
+    args: &RunArgs,
+    environment: Environment<'_>,
+    screen: &Screen,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if args.dry_run {
+        return check::perform_for_run(args, environment, stdout);
+    }
+    let RunPlan { source, paths, destination, time_scale } = RunPlan::resolve(args, environment)?;
+    let job = Job { args, source, paths, time_scale, screen: screen.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match destination {
+        Destination::Simulator { seed, fail_rate } => runtime.block_on(job.rehearse(seed, fail_rate)),
+        Destination::Api { base_url, key } => {
+            runtime.block_on(job.buy(&base_url, key, &state_home(environment)?))
+        }
+    }
+}
+
+/// A run as it was asked for.
+struct Job<'a> {
+    args: &'a RunArgs,
+    source: Source,
+    paths: RunPaths,
+    time_scale: TimeScale,
+    screen: Screen,
+}
+
+impl Job<'_> {
+    /// The run against the simulator in this process.
+    async fn rehearse(mut self, seed: u64, fail_rate: f64) -> anyhow::Result<Exit> {
+        let batch = self.open(&Owner::Simulator { seed }, Durability::Rehearsal)?;
+        let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
+        let clock = self.clock(&batch)?;
+        let ledger_path = ledger_path(&self.paths.state);
+        if batch.store().spending()? == Usd::ZERO && batch.store().in_doubt()? == 0 {
+            forget(&ledger_path)?;
+        }
+        let ledger = Ledger::open(&ledger_path).with_context(|| ledger_path.display().to_string())?;
+        let settings = Settings {
+            seed,
+            fail_rate,
+            limits: self.args.limits.into(),
+            prices: self.args.price.list,
+            balance: self.simulated_balance(&batch)?,
+            ..Settings::default()
+        };
+        let simulator = Simulator::new(settings, ledger, clock.clone(), batch.store().birth())?;
+        simulator.expect(|asked| {
+            let mut told: Result<(), LedgerError> = Ok(());
+            batch.store().requests(|generation| {
+                if told.is_ok() {
+                    told = asked.add(request_hash(generation));
+                }
+            })?;
+            told.map_err(anyhow::Error::from)
+        })?;
+        let exit = self.drive(batch, &simulator, clock, None).await?;
+        writeln!(self.screen, "{}", simulator.verdict()?)?;
+        Ok(exit)
+    }
+
+    /// What the simulated account has: enough for whatever the sheet may cost.
+    fn simulated_balance(&self, batch: &Batch) -> anyhow::Result<Usd> {
+        let attempts = u64::from(self.args.paid_retries) + 1;
+        let whole = batch.store().plan(&Selection::default(), self.args.price.list)?;
+        let all = whole.iter().fold(batch.store().spending()?, |sum, line| sum + line.cost.times(attempts));
+        Ok(all + Settings::default().balance)
+    }
+
+    /// The run against the API.
+    async fn buy(mut self, base_url: &BaseUrl, key: ApiKey, state_home: &Path) -> anyhow::Result<Exit> {
+        let address = base_url.to_string();
+        let fingerprint = |salt: &[u8; 32]| key.fingerprint(salt);
+        let owner = Owner::Api { base_url: &address, key: &fingerprint };
+        let batch = self.open(&owner, Durability::Full)?;
+        let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
+        let account = account_lock_path(state_home, &address, &key.fingerprint(&ACCOUNT_SALT));
+        let _account = Lock::acquire(&account, &self.source.to_string())
+            .map_err(BatchError::from)
+            .context("another run uses this account: one at a time keeps its limits")?;
+        let clock = self.clock(&batch)?;
+        let client = Client::new(base_url.clone(), key, Timeouts::default())?;
+        self.drive(batch, &client, clock, Some(&address)).await
+    }
+
+    fn open(&self, owner: &Owner<'_>, durability: Durability) -> anyhow::Result<Batch> {
+        Ok(Batch::open(&self.paths.state, &self.source.to_string(), owner, durability, wall_time())?)
+    }
+
+    /// Takes the sheet in; `None` if it cannot be run, which has been said.
+    fn prepare(&mut self, mut batch: Batch) -> anyhow::Result<Option<Batch>> {
+        let options =
+            ImportOptions { skip_invalid: self.args.skip_invalid, accept_changes: self.args.accept_changes };
+        match sheet_in::take(&self.source, &self.args.sheet, options, &mut batch, &mut self.screen)? {
+            Taken::No => return Ok(None),
+            Taken::Yes => {}
+        }
+        if !self.args.retry.is_empty() {
+            let again = batch.retry(&self.args.retry)?;
+            let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
+            writeln!(
+                self.screen,
+                "{} put back to be bought again ({}).",
+                Of(again, "sample"),
+                words.join(", ")
+            )?;
+            if self.args.retry.iter().any(|status| matches!(status, Status::TimedOut | Status::Lost)) {
+                writeln!(self.screen, "Those timed out or lost may be paid for twice.")?;
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// The clock of this run: it goes on where the state file's ended.
+    fn clock(&self, batch: &Batch) -> anyhow::Result<Clock> {
+        let start = batch.stamp_at(wall_time())?;
+        Ok(match self.time_scale {
+            TimeScale::Factor(factor) => Clock::real(start, factor),
+            TimeScale::Max => Clock::virtual_from(start),
+        })
+    }
+
+    /// Asks for the balance and for a yes, runs, and tells how it ended.
+    async fn drive<A: VideoApi>(
+        &mut self,
+        batch: Batch,
+        api: &A,
+        clock: Clock,
+        address: Option<&str>,
+    ) -> anyhow::Result<Exit> {
+        let (args, selection) = (self.args, self.args.selection());
+        let config = args.config(batch.store().tally(&selection)?.total(), seed_of(&batch));
+        let mut gate = Gate::new(config.limits.requests_per_minute, clock.now());
+        let mut signals = Signals::listen()?;
+        let mut balance = None;
+        if batch.has_work(&selection, args.price.list)? {
+            let asked = tokio::select! {
+                asked = first_balance(api, &mut gate, &clock, config.retry.seed) => asked,
+                exit = signals.next() => return Ok(exit),
+            };
+            balance = match asked {
+                Balance::Left(left) => left,
+                Balance::KeyRefused(failure) => {
+                    let who = address.unwrap_or("the simulator");
+                    writeln!(
+                        self.screen,
+                        "batchveo: {who} refused the API key ({failure}). Nothing was bought."
+                    )?;
+                    return Ok(Exit::Stopped);
+                }
+                Balance::Unclear(failure) => {
+                    let who = address.unwrap_or("the simulator");
+                    writeln!(
+                        self.screen,
+                        "batchveo: {who} does not tell the balance ({failure}). Nothing was bought: check the \
+                         network and the base URL, then give the same command again."
+                    )?;
+                    return Ok(Exit::Stopped);
+                }
+            };
+            if address.is_some() && !self.may_buy(&batch, &selection, balance)? {
+                writeln!(self.screen, "Nothing was bought.")?;
+                return Ok(Exit::Refused);
+            }
+        }
+        let left_out = left_out(&batch, &selection)?;
+        let outlook = Outlook::new(config.limits, left_out);
+        let birth = batch.store().birth();
+        let mut sinks =
+            Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
+        let results = self.paths.results.clone();
+        let (prices, grace) = (args.price.list, args.grace);
+        let run = Run { clock, gate, config, selection: selection.clone(), prices, results, grace };
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let (finished, asked_to_stop) = {
+            let mut fan = sinks.fan();
+            let running = batch.run(api, run, &mut fan, shutdown);
+            tokio::pin!(running);
+            let mut asked_to_stop = None;
+            let mut stop = Some(stop);
+            loop {
+                let exit = tokio::select! {
+                    finished = &mut running => break (finished?, asked_to_stop),
+                    exit = signals.next() => exit,
+                };
+                let Some(stop) = stop.take() else { return Ok(exit) };
+                asked_to_stop = Some(exit);
+                let grace = humantime::format_duration(args.grace);
+                writeln!(
+                    self.screen,
+                    "Stopping: nothing more is bought; waiting up to {grace} for submissions in flight. Once more to \
+                     leave at once."
+                )?;
+                // A run that has just ended needs no telling.
+                let _ = stop.send(());
+            }
+        };
+        sinks.digest.first_balance = sinks.digest.first_balance.or(balance);
+        self.tell_end(&finished, &selection, &mut sinks, asked_to_stop)
+    }
+
+    /// Shows what is about to be bought; asks, where there is somebody to ask.
+    fn may_buy(
+        &mut self,
+        batch: &Batch,
+        selection: &Selection,
+        balance: Option<Usd>,
+    ) -> anyhow::Result<bool> {
+        let lines = batch.store().plan(selection, self.args.price.list)?;
+        let mut by_mode: BTreeMap<Mode, PurchaseLine> = BTreeMap::new();
+        for line in lines {
+            let sum = by_mode.entry(line.mode).or_insert(PurchaseLine {
+                mode: line.mode,
+                samples: 0,
+                cost: Usd::ZERO,
+            });
+            sum.samples += line.samples;
+            sum.cost = sum.cost + line.cost;
+        }
+        let lines = by_mode.into_values().collect();
+        let purchase = Purchase { lines, balance, paid_retries: self.args.paid_retries };
+        if purchase.lines.is_empty() {
+            return Ok(true);
+        }
+        let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
+        if purchase.wants_confirmation() && somebody_there && !self.args.yes {
+            return Ok(confirm(&purchase, &mut io::stdin().lock(), &mut self.screen)?);
+        }
+        writeln!(self.screen, "{purchase}")?;
+        Ok(true)
+    }
+
+    /// Prints the summary, writes it where asked, and says how the process ends.
+    fn tell_end(
+        &mut self,
+        finished: &Finished,
+        selection: &Selection,
+        sinks: &mut Sinks,
+        asked_to_stop: Option<Exit>,
+    ) -> anyhow::Result<Exit> {
+        let store = finished.batch.store();
+        let exit = self.exit_of(finished, selection, asked_to_stop)?;
+        let mut failures = BTreeMap::new();
+        for count in store.outcomes(&Selection::default())? {
+            if let Some(kind) = count.kind {
+                *failures.entry(kind).or_insert(0) += count.samples;
+            }
+        }
+        let simulated = self.args.rehearsal.simulate;
+        let facts = Facts {
+            failures,
+            first_completed: store.first_completed()?,
+            results: self.paths.results.clone(),
+            state: self.paths.state.clone(),
+            resume: resume_words(std::env::args()),
+            simulated,
+            exit_code: exit.code(),
+        };
+        let summary = Summary::new(&sinks.digest, facts);
+        write!(self.screen, "{summary}")?;
+        if simulated && finished.progress.requests == 0 {
+            writeln!(
+                self.screen,
+                "Nothing was left to rehearse: remove {} to begin anew",
+                self.paths.state.display()
+            )?;
+        }
+        if let Some(path) = &self.args.summary {
+            let json = serde_json::to_string_pretty(&summary)? + "\n";
+            fs::write(path, json).with_context(|| format!("--summary {}", path.display()))?;
+        }
+        Ok(exit)
+    }
+
+    fn exit_of(
+        &self,
+        finished: &Finished,
+        selection: &Selection,
+        asked_to_stop: Option<Exit>,
+    ) -> anyhow::Result<Exit> {
+        match (&finished.halt, asked_to_stop) {
+            (Some(Halt::Interrupted), Some(exit)) => return Ok(exit),
+            (Some(_), _) => return Ok(Exit::Stopped),
+            (None, _) => {}
+        }
+        let tally = finished.batch.store().tally(selection)?;
+        let failed: u64 = UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum();
+        let allowed = self.args.max_failures.map_or(0, |most| most.of(tally.total()));
+        let all_ended = tally.count(Status::Pending) == 0;
+        Ok(if all_ended && failed <= allowed { Exit::Succeeded } else { Exit::Unsuccessful })
+    }
+}
+
+/// Pending samples that this run leaves alone.
+fn left_out(batch: &Batch, selection: &Selection) -> anyhow::Result<u64> {
+    let pending = |selection| batch.store().tally(selection).map(|tally| tally.count(Status::Pending));
+    Ok(pending(&Selection::default())?.saturating_sub(pending(selection)?))
+}
+
+/// What makes the waits of this state file's runs its own, and a rehearsal repeatable.
+fn seed_of(batch: &Batch) -> u64 {
+    batch.store().birth().0.unsigned_abs()
+}
+
+/// Where this user's programs keep what must survive, by the conventions of the system.
+///
+/// # Errors
+///
+/// The environment names no such folder.
+fn state_home(environment: Environment<'_>) -> Result<PathBuf, UsageError> {
+    let set = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let below_home = || set("HOME").map(|home| home.join(".local/state"));
+    set("XDG_STATE_HOME").or_else(below_home).or_else(|| set("LOCALAPPDATA")).ok_or_else(|| {
+        UsageError("set HOME or XDG_STATE_HOME: the account's lock is kept in the user's state folder".into())
+    })
+}
+
+/// The command that goes on with this run: its own words without `--retry`, which is done.
+fn resume_words(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut words = words.skip(1);
+    let mut kept = vec!["batchveo".to_owned()];
+    while let Some(word) = words.next() {
+        if word == "--retry" {
+            words.next();
+        } else if !word.starts_with("--retry=") {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+/// The simulator's own books, beside the state file of the rehearsal.
+fn ledger_path(state: &Path) -> PathBuf {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".ledger");
+    name.into()
+}
+
+/// Removes the books of an earlier rehearsal, whose state file is gone.
+fn forget(ledger: &Path) -> anyhow::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = ledger.as_os_str().to_owned();
+        path.push(suffix);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| PathBuf::from(path).display().to_string());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_resumes_does_not_retry_again() {
+        let words = "/usr/bin/batchveo run a.csv --retry failed,lost --mode fast --retry=rejected -y";
+        let kept = resume_words(words.split(' ').map(str::to_owned));
+        assert_eq!(kept.join(" "), "batchveo run a.csv --mode fast -y");
+    }
+
+    #[test]
+    fn the_state_folder_is_the_users() {
+        let home = |variables: &[(&str, &str)]| {
+            let find =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+            state_home(&find).map(|path| path.display().to_string())
+        };
+        assert_eq!(home(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]), Ok("/x".into()));
+        assert_eq!(home(&[("HOME", "/h"), ("XDG_STATE_HOME", "")]), Ok("/h/.local/state".into()));
+        assert!(home(&[]).is_err());
+    }
+}

@@ -1,0 +1,451 @@
+//! The loop: events in, decisions by the core, commits, then deeds.
+//!
+//! Owns clock, sockets and disk on behalf of [`Schedule`], and decides nothing itself. One loop
+//! multiplexes everything: answers, rows from the queue, commits, deadlines and the interruption.
+//!
+//! **The loop never blocks on a commit.** The end of a commit is an event like an answer; at most
+//! one is outstanding, what it makes durable is performed when it ends, and what arrives meanwhile
+//! is the next batch. That is the whole of the group commit. Calls in flight are polled by the same
+//! `select!`, so an answer is never taken for a time-out because the disk was slow.
+//!
+//! **A submission is sent only after its intent is durable**, and only while its permit is fresh:
+//! one that waited too long for the disk is not sent, and its intent is taken back.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Receiver;
+
+use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::clock::Clock;
+use crate::event::{EventSink, Progress, RunEvent};
+use crate::generation::Generation;
+use crate::job::{Attempt, SampleId, Stamp, Tally, Usd};
+use crate::results::ResultsFile;
+use crate::schedule::gate::{Admission, Gate, STALE_PERMIT};
+use crate::schedule::retry::FullJitter;
+use crate::schedule::{
+    Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
+};
+use crate::store::{StoreError, Writer, WriterError};
+
+mod progress;
+use progress::Books;
+
+/// Looks at the balance before a run gives up on a service that does not answer.
+const BALANCE_LOOKS: u32 = 4;
+
+/// What a run needs of the world.
+#[derive(Debug)]
+pub struct World<'a, A, S> {
+    /// Who makes the videos.
+    pub api: &'a A,
+    /// The time.
+    pub clock: Clock,
+    /// The state file.
+    pub writer: Writer<ResultsFile>,
+    /// Ready samples, in manifest order.
+    pub queue: Receiver<Result<(Entry, Generation), StoreError>>,
+    /// Who is told.
+    pub sink: &'a mut S,
+}
+
+/// What a run starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// The core, with nothing in flight.
+    pub schedule: Schedule,
+    /// Unfinished samples of earlier processes.
+    pub restored: Vec<(Restored, Generation)>,
+    /// How many samples stand where.
+    pub tally: Tally,
+    /// What has been bought so far, at list price.
+    pub spent: Usd,
+    /// How long to wait for submissions in flight after an interruption.
+    pub grace: Duration,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// Why it stopped before its end, if it did.
+    pub halt: Option<Halt>,
+    /// How it stands.
+    pub progress: Progress,
+    /// The state file's writer, with everything committed.
+    pub writer: Writer<ResultsFile>,
+}
+
+/// A run that cannot go on. Everything committed so far is safe; the same command resumes.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The state file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriterError),
+    /// The state file cannot be read.
+    #[error(transparent)]
+    Read(#[from] StoreError),
+    /// The core was told something impossible.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+}
+
+/// The first request of a run: the balance, through the gate, asked again a few times if the
+/// service does not answer. Nothing is bought before it is known that the key is good.
+pub async fn first_balance<A: VideoApi>(api: &A, gate: &mut Gate, clock: &Clock, seed: u64) -> Balance {
+    let mut waits = FullJitter::for_everyone(seed);
+    let mut looks = 0;
+    loop {
+        wait_for_permit(gate, clock).await;
+        let balance = in_time(clock, api.balance()).await;
+        looks += 1;
+        if !matches!(balance, Balance::Unclear(_)) || looks == BALANCE_LOOKS {
+            return balance;
+        }
+        in_time(clock, clock.sleep(waits.next_wait())).await;
+    }
+}
+
+async fn wait_for_permit(gate: &mut Gate, clock: &Clock) {
+    while let Admission::NotBefore(at) = gate.admit(clock.now()) {
+        in_time(clock, clock.sleep_until(at)).await;
+    }
+}
+
+/// Awaits `future` where nothing else goes on, so that virtual time may move.
+async fn in_time<T>(clock: &Clock, future: impl Future<Output = T>) -> T {
+    tokio::pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            output = &mut future => return output,
+            () = clock.advance(None) => {}
+        }
+    }
+}
+
+/// What came of a call.
+#[derive(Debug)]
+enum Answer {
+    Submitted(SampleId, Attempt, Submitted),
+    Polled(SampleId, Polled),
+    Balance(Balance),
+}
+
+type Call<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+type Commit = Pin<Box<dyn Future<Output = Result<Vec<Change>, WriterError>> + Send>>;
+
+/// A submission that waits for its intent to be durable.
+#[derive(Debug, Clone, Copy)]
+struct Intent {
+    sample: SampleId,
+    attempt: Attempt,
+    permit: Stamp,
+}
+
+struct Engine<'a, A, S> {
+    api: &'a A,
+    clock: Clock,
+    writer: Writer<ResultsFile>,
+    sink: &'a mut S,
+    schedule: Schedule,
+    books: Books,
+    /// Requests of the samples in flight.
+    generations: HashMap<SampleId, Generation>,
+    slots: Semaphore,
+    calls: FuturesUnordered<Call<'a>>,
+    /// Changes for the next commit, and the submissions that wait for it.
+    batch: Vec<Change>,
+    intents: Vec<Intent>,
+    commit: Option<Commit>,
+    /// The submissions that wait for the commit under way.
+    committing: Vec<Intent>,
+    told_pause: Option<Stamp>,
+    told_halt: bool,
+}
+
+/// What the core wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decided {
+    Wake(Option<Stamp>),
+    Finished,
+}
+
+/// What ended a wait.
+enum Woken {
+    Committed(Result<Vec<Change>, WriterError>),
+    Answered(Answer),
+    Queue(Option<Result<(Entry, Generation), StoreError>>),
+    Interrupted,
+    Time,
+}
+
+/// Runs until every sample has ended, or buying stopped and what was bought is made, or `shutdown`
+/// is ready and the submissions in flight are answered (at most `grace`).
+///
+/// # Errors
+///
+/// When the state file fails, or the core is told something impossible. What is in flight is then
+/// in doubt, and the next run says so.
+pub async fn run<A: VideoApi, S: EventSink>(
+    world: World<'_, A, S>,
+    start: Start,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ending, EngineError> {
+    let World { api, clock, writer, mut queue, sink } = world;
+    let Start { schedule, restored, tally, spent, grace } = start;
+    let now = clock.now();
+    let mut engine = Engine {
+        api,
+        writer,
+        sink,
+        schedule,
+        books: Books::open(now, tally, spent, &clock),
+        generations: HashMap::new(),
+        slots: Semaphore::new(0),
+        calls: FuturesUnordered::new(),
+        batch: Vec::new(),
+        intents: Vec::new(),
+        commit: None,
+        committing: Vec::new(),
+        told_pause: None,
+        told_halt: false,
+        clock,
+    };
+    engine.restore(restored, now)?;
+    engine.run(&mut queue, shutdown, grace).await?;
+    engine.tell(&RunEvent::Finished);
+    let progress = engine.books.progress(&engine.schedule, engine.clock.now());
+    Ok(Ending { halt: engine.schedule.halt().cloned(), progress, writer: engine.writer })
+}
+
+impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
+    fn restore(&mut self, restored: Vec<(Restored, Generation)>, now: Stamp) -> Result<(), EngineError> {
+        let count = restored.len() as u64;
+        for (sample, generation) in restored {
+            self.books.restored(&sample);
+            self.generations.insert(sample.entry.sample, generation);
+            self.schedule.handle(Event::Restored(sample), now)?;
+        }
+        self.tell(&RunEvent::Started { restored: count });
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        queue: &mut Receiver<Result<(Entry, Generation), StoreError>>,
+        shutdown: impl Future<Output = ()>,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
+        tokio::pin!(shutdown);
+        let mut interrupted_until: Option<Stamp> = None;
+        let mut queue_open = true;
+        loop {
+            let decided = self.decide()?;
+            self.start_commit();
+            let wake_at = match decided {
+                Decided::Finished if self.commit.is_none() => return Ok(()),
+                // The last commit is awaited, and nothing else wakes the loop.
+                Decided::Finished => None,
+                Decided::Wake(at) => {
+                    [at, Some(self.books.next_heartbeat()), interrupted_until].into_iter().flatten().min()
+                }
+            };
+            let admitting = queue_open && self.schedule.halt().is_none();
+            // Slow input and slow disks stop virtual time: it moves only where the queue has
+            // nothing more to give or there is no slot to take it.
+            let time_may_move = self.commit.is_none() && (!admitting || self.slots.available_permits() == 0);
+            let clock = &self.clock;
+            let woken = tokio::select! {
+                biased;
+                result = awaited(&mut self.commit), if self.commit.is_some() => Woken::Committed(result),
+                Some(answer) = self.calls.next() => Woken::Answered(answer),
+                row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
+                () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
+                () = wait_until(clock, wake_at) => Woken::Time,
+                () = clock.advance(wake_at), if time_may_move => Woken::Time,
+            };
+            let now = self.clock.now();
+            match woken {
+                Woken::Committed(result) => {
+                    self.commit = None;
+                    self.committed(&result?)?;
+                }
+                Woken::Answered(answer) => self.answered(answer)?,
+                Woken::Queue(Some(row)) => {
+                    let (entry, generation) = row?;
+                    self.generations.insert(entry.sample, generation);
+                    self.schedule.handle(Event::Admitted(entry), now)?;
+                }
+                Woken::Queue(None) => {
+                    queue_open = false;
+                    self.schedule.handle(Event::QueueEnded, now)?;
+                }
+                Woken::Interrupted => {
+                    interrupted_until = Some(now + grace);
+                    self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
+                }
+                Woken::Time => {}
+            }
+            if interrupted_until.is_some_and(|until| now >= until) {
+                self.schedule.handle(Event::StopWatching, now)?;
+            }
+            if self.books.heartbeat_due(now) {
+                self.tell(&RunEvent::Heartbeat);
+            }
+            self.tell_news();
+        }
+    }
+
+    /// Lets the core decide until it has nothing more to do now.
+    fn decide(&mut self) -> Result<Decided, EngineError> {
+        loop {
+            let now = self.clock.now();
+            let action = match self.schedule.poll(now) {
+                Step::Act(action) => action,
+                Step::WakeAt(at) => return Ok(self.decided(Decided::Wake(Some(at)))),
+                Step::Wait => return Ok(self.decided(Decided::Wake(None))),
+                Step::Finished => return Ok(self.decided(Decided::Finished)),
+            };
+            match action {
+                Action::Submit { sample, attempt, permit } => {
+                    self.intents.push(Intent { sample, attempt, permit })
+                }
+                Action::Poll { sample, task } => {
+                    self.books.request(now);
+                    let look = self.api.status(task);
+                    self.calls.push(Box::pin(async move { Answer::Polled(sample, look.await) }));
+                }
+                Action::AskBalance => {
+                    self.books.request(now);
+                    let look = self.api.balance();
+                    self.calls.push(Box::pin(async move { Answer::Balance(look.await) }));
+                }
+                Action::FreeSlots(slots) => self.slots.add_permits(slots as usize),
+                Action::ReclaimSlots(slots) => {
+                    let taken = self.slots.forget_permits(slots as usize);
+                    let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+                    self.schedule.handle(Event::SlotsReclaimed(taken), now)?;
+                }
+            }
+        }
+    }
+
+    fn decided(&mut self, decided: Decided) -> Decided {
+        self.batch.append(&mut self.schedule.take_changes());
+        decided
+    }
+
+    /// Starts a commit of what has gathered, unless one is under way.
+    fn start_commit(&mut self) {
+        if self.commit.is_none() && !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.committing = std::mem::take(&mut self.intents);
+            self.commit = Some(Box::pin(self.writer.commit(batch)));
+        }
+    }
+
+    /// What is durable now: tells it, and sends the submissions that waited for it.
+    fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
+        for change in changes {
+            self.books.changed(change);
+            if matches!(change.transition, Transition::Ended { .. }) {
+                self.generations.remove(&change.sample);
+            }
+            self.tell(&RunEvent::Changed(change));
+        }
+        for intent in std::mem::take(&mut self.committing) {
+            self.send(intent)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, intent: Intent) -> Result<(), EngineError> {
+        let Intent { sample, attempt, permit } = intent;
+        let now = self.clock.now();
+        let may_go = now.since(permit) <= STALE_PERMIT && self.schedule.halt().is_none();
+        match self.generations.get(&sample).filter(|_| may_go) {
+            Some(generation) => {
+                self.books.request(now);
+                let submission = self.api.submit(generation.clone());
+                self.calls
+                    .push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
+            }
+            None => self.schedule.handle(Event::NotSent { sample, attempt }, now)?,
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        let event = match answer {
+            Answer::Submitted(sample, attempt, answer) => Event::Submitted { sample, attempt, answer },
+            Answer::Polled(sample, answer) => {
+                if let Polled::Unclear(failure) = &answer {
+                    self.tell(&RunEvent::PollFailed { sample, failure });
+                }
+                Event::Polled { sample, answer }
+            }
+            Answer::Balance(balance) => {
+                if let Balance::Left(Some(left)) = balance {
+                    self.tell(&RunEvent::Balance(left));
+                }
+                Event::Balance(balance)
+            }
+        };
+        Ok(self.schedule.handle(event, now)?)
+    }
+
+    /// Tells a pause and a halt once each, when they begin.
+    fn tell_news(&mut self) {
+        let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
+        if let Some((until, failure)) = pause
+            && self.told_pause != Some(until)
+        {
+            self.told_pause = Some(until);
+            self.tell(&RunEvent::Paused { until, failure: &failure });
+        }
+        if !self.told_halt
+            && let Some(halt) = self.schedule.halt().cloned()
+        {
+            self.told_halt = true;
+            self.tell(&RunEvent::BuyingStopped(&halt));
+        }
+    }
+
+    fn tell(&mut self, event: &RunEvent<'_>) {
+        let progress = self.books.progress(&self.schedule, self.clock.now());
+        self.sink.notice(event, &progress);
+    }
+}
+
+/// A row, once there is a slot for it; the slot goes with the row.
+async fn admit<T>(slots: &Semaphore, queue: &mut Receiver<T>) -> Option<T> {
+    let slot = slots.acquire().await.ok()?;
+    let row = queue.recv().await;
+    if row.is_some() {
+        slot.forget();
+    }
+    row
+}
+
+/// The end of the commit under way; never, if there is none.
+async fn awaited(commit: &mut Option<Commit>) -> Result<Vec<Change>, WriterError> {
+    match commit {
+        Some(commit) => commit.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of a wait in real time. Virtual time is moved, not waited for.
+async fn wait_until(clock: &Clock, wake_at: Option<Stamp>) {
+    match wake_at {
+        Some(at) if !clock.is_virtual() => clock.sleep_until(at).await,
+        Some(_) | None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,186 @@
+//! The books of a run: what has been sent, bought and ended, as its readers are told.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::event::Progress;
+use crate::job::{SampleId, Stamp, Status, Tally, Usd};
+use crate::schedule::gate::WINDOW;
+use crate::schedule::{Change, Restored, Schedule, Stored, Transition};
+
+/// Real time between two heartbeats at least: how often a person wants to see a number move.
+const HEARTBEATS_PER_SECOND: u32 = 5;
+/// Buckets of the count of the last minute, one a second.
+const BUCKETS: usize = WINDOW.as_secs() as usize;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Books {
+    counts: Progress,
+    sent: LastMinute,
+    heartbeat_every: Duration,
+    next_heartbeat: Stamp,
+    /// Tasks alive, oldest first: for the time the first videos may be expected.
+    alive: BTreeSet<(Stamp, SampleId)>,
+    accepted_at: HashMap<SampleId, Stamp>,
+    /// Samples that an earlier run gave up on and that are looked at once more.
+    given_up: HashSet<SampleId>,
+}
+
+impl Books {
+    /// The books of a process that begins at `now`.
+    pub(super) fn open(now: Stamp, tally: Tally, spent: Usd, clock: &Clock) -> Self {
+        let factor = clock.factor().map_or(1, std::num::NonZeroU32::get);
+        let heartbeat_every = Duration::from_secs(u64::from((factor / HEARTBEATS_PER_SECOND).max(1)));
+        Self {
+            counts: Progress { started: now, tally, spent, ..Progress::default() },
+            sent: LastMinute::default(),
+            heartbeat_every,
+            next_heartbeat: now + heartbeat_every,
+            alive: BTreeSet::new(),
+            accepted_at: HashMap::new(),
+            given_up: HashSet::new(),
+        }
+    }
+
+    /// A sample of an earlier process comes back.
+    pub(super) fn restored(&mut self, restored: &Restored) {
+        let sample = restored.entry.sample;
+        match &restored.stored {
+            Stored::Running { accepted, .. } => self.alive(sample, *accepted),
+            Stored::TimedOut { .. } => {
+                self.given_up.insert(sample);
+            }
+            Stored::Submitting { .. } | Stored::InDoubt { .. } => {}
+        }
+    }
+
+    fn alive(&mut self, sample: SampleId, accepted: Stamp) {
+        self.alive.insert((accepted, sample));
+        self.accepted_at.insert(sample, accepted);
+    }
+
+    /// A request goes out.
+    pub(super) fn request(&mut self, now: Stamp) {
+        self.counts.requests += 1;
+        self.sent.count(now);
+    }
+
+    /// A change is durable.
+    pub(super) fn changed(&mut self, change: &Change) {
+        match &change.transition {
+            Transition::Accepted { cost, .. } => {
+                self.counts.accepted += 1;
+                self.spend(*cost);
+                self.alive(change.sample, change.at);
+            }
+            Transition::Ended { outcome, cost, .. } => {
+                self.counts.ended += 1;
+                self.spend(*cost);
+                let before =
+                    if self.given_up.remove(&change.sample) { Status::TimedOut } else { Status::Pending };
+                self.counts.tally.shift(before, outcome.status());
+                self.gone(change.sample);
+            }
+            Transition::Deferred { .. } => self.gone(change.sample),
+            Transition::Intended(_) | Transition::Retracted => {}
+        }
+    }
+
+    fn gone(&mut self, sample: SampleId) {
+        if let Some(accepted) = self.accepted_at.remove(&sample) {
+            self.alive.remove(&(accepted, sample));
+        }
+    }
+
+    fn spend(&mut self, cost: Usd) {
+        self.counts.spent = self.counts.spent + cost;
+        self.counts.spent_now = self.counts.spent_now + cost;
+    }
+
+    /// When the next heartbeat is due.
+    pub(super) const fn next_heartbeat(&self) -> Stamp {
+        self.next_heartbeat
+    }
+
+    /// Whether a heartbeat is due; the next one then is later.
+    pub(super) fn heartbeat_due(&mut self, now: Stamp) -> bool {
+        let due = now >= self.next_heartbeat;
+        if due {
+            self.next_heartbeat = now + self.heartbeat_every;
+        }
+        due
+    }
+
+    /// How the run stands.
+    pub(super) fn progress(&mut self, schedule: &Schedule, now: Stamp) -> Progress {
+        Progress {
+            now,
+            submitting: schedule.submitting(),
+            running: schedule.running(),
+            slots_held: schedule.slots_held(),
+            requests_last_minute: self.sent.total(now),
+            oldest_task: self.alive.first().map(|(accepted, _)| *accepted),
+            buying: schedule.halt().is_none(),
+            ..self.counts
+        }
+    }
+}
+
+/// Requests of the last 60 seconds, to the second.
+#[derive(Debug)]
+struct LastMinute {
+    buckets: [u32; BUCKETS],
+    total: u32,
+    /// The second of the newest bucket.
+    second: u64,
+}
+
+impl Default for LastMinute {
+    fn default() -> Self {
+        Self { buckets: [0; BUCKETS], total: 0, second: 0 }
+    }
+}
+
+impl LastMinute {
+    fn move_to(&mut self, now: Stamp) {
+        let second = now.as_millis() / 1000;
+        for passed in (self.second + 1..=second).rev().take(BUCKETS) {
+            self.total -= std::mem::take(&mut self.buckets[Self::bucket(passed)]);
+        }
+        self.second = self.second.max(second);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "below BUCKETS")]
+    const fn bucket(second: u64) -> usize {
+        (second % BUCKETS as u64) as usize
+    }
+
+    fn count(&mut self, now: Stamp) {
+        self.move_to(now);
+        self.buckets[Self::bucket(self.second)] += 1;
+        self.total += 1;
+    }
+
+    fn total(&mut self, now: Stamp) -> u32 {
+        self.move_to(now);
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_minute_forgets() {
+        let mut sent = LastMinute::default();
+        for second in [5, 5, 30, 64] {
+            sent.count(Stamp::from_millis(second * 1000));
+        }
+        assert_eq!(sent.total(Stamp::from_millis(64_999)), 4);
+        assert_eq!(sent.total(Stamp::from_millis(65_000)), 2);
+        assert_eq!(sent.total(Stamp::from_millis(400_000)), 0);
+    }
+}
