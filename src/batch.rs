@@ -62,7 +62,8 @@ impl From<WriterError> for BatchError {
 #[derive(Debug)]
 pub struct Batch {
     store: Store,
-    _lock: Lock,
+    /// Held for as long as the state file is open.
+    lock: Lock,
 }
 
 /// What a run is to do.
@@ -110,7 +111,7 @@ impl Batch {
         now: UnixMillis,
     ) -> Result<Self, BatchError> {
         let lock = Lock::acquire(&state_lock_path(path), holder)?;
-        Ok(Self { store: Store::open(path, owner, durability, now)?, _lock: lock })
+        Ok(Self { store: Store::open(path, owner, durability, now)?, lock })
     }
 
     /// The state file.
@@ -193,7 +194,7 @@ impl Batch {
         if let Some(results) = results {
             results.finish(&store).map_err(BatchError::Finish)?;
         }
-        let batch = Self { store, _lock: self._lock };
+        let batch = Self { store, lock: self.lock };
         Ok(Finished { halt: ending.halt, progress: ending.progress, batch })
     }
 }

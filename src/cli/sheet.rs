@@ -65,6 +65,7 @@ impl fmt::Display for Source {
 }
 
 /// Options that say how to read a sheet.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Sheet")]
 pub struct SheetArgs {

@@ -1,7 +1,7 @@
 //! The command line as a whole: what parses, what does not, and what help says.
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser};
 
 use super::exit::Exit;
 use super::rehearsal::TimeScale;

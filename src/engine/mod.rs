@@ -314,7 +314,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             };
             match action {
                 Action::Submit { sample, attempt, permit } => {
-                    self.intents.push(Intent { sample, attempt, permit })
+                    self.intents.push(Intent { sample, attempt, permit });
                 }
                 Action::Poll { sample, task } => {
                     self.books.request(now);

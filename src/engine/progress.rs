@@ -12,6 +12,7 @@ use crate::schedule::{Change, Restored, Schedule, Stored, Transition};
 /// Real time between two heartbeats at least: how often a person wants to see a number move.
 const HEARTBEATS_PER_SECOND: u32 = 5;
 /// Buckets of the count of the last minute, one a second.
+#[expect(clippy::cast_possible_truncation, reason = "a minute")]
 const BUCKETS: usize = WINDOW.as_secs() as usize;
 
 /// See the module.
