@@ -180,7 +180,13 @@ impl Store {
         }
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let store = Self::from_connection(connection, path)?;
-        store.check_owner(owner)?;
+        match store.check_owner(owner) {
+            // A run that bought nothing, with a wrong key say, binds nobody.
+            Err(StoreError::OtherOwner { .. }) if store.bought_nothing()? && owner.is_api() => {
+                owner.bind(&store.connection)?;
+            }
+            checked => checked?,
+        }
         store.prepare_for_writing(durability)?;
         Ok(store)
     }
@@ -281,6 +287,14 @@ impl Store {
         Ok(())
     }
 
+    /// Whether nothing was ever submitted for this file.
+    fn bought_nothing(&self) -> Result<bool, StoreError> {
+        let simulated: Option<i64> = meta(&self.connection, "simulator_seed")?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM samples WHERE attempts > 0 OR state = 'submitting')";
+        let submitted: bool = self.connection.query_one(sql, (), |row| row.get(0))?;
+        Ok(!submitted && simulated.is_none())
+    }
+
     fn check_owner(&self, owner: &Owner<'_>) -> Result<(), StoreError> {
         let base_url: Option<String> = meta(&self.connection, "base_url")?;
         let seed: Option<i64> = meta(&self.connection, "simulator_seed")?;
@@ -303,6 +317,26 @@ impl Store {
             (_, None, None) => return Err(StoreError::NotAStateFile { path: self.path.clone() }),
         };
         Err(StoreError::OtherOwner { path: self.path.clone(), owner: theirs, asked })
+    }
+}
+
+impl Owner<'_> {
+    const fn is_api(&self) -> bool {
+        matches!(self, Owner::Api { .. })
+    }
+
+    /// Makes the file at the other end of `connection` this owner's.
+    fn bind(&self, connection: &Connection) -> Result<(), StoreError> {
+        match self {
+            Owner::Api { base_url, key } => {
+                let salt: [u8; 32] = connection.query_one("SELECT randomblob(32)", (), |row| row.get(0))?;
+                set_meta(connection, "base_url", (*base_url).to_owned())?;
+                set_meta(connection, "salt", salt.to_vec())?;
+                set_meta(connection, "key_fingerprint", key(&salt).to_vec())?;
+            }
+            Owner::Simulator { seed } => set_meta(connection, "simulator_seed", seed.cast_signed())?,
+        }
+        Ok(())
     }
 }
 
@@ -330,15 +364,7 @@ fn create(path: &Path, owner: &Owner<'_>, now: UnixMillis) -> Result<(), StoreEr
         let connection = Connection::open(&file)?;
         schema::create(&connection)?;
         set_meta(&connection, "birth", now.0)?;
-        match owner {
-            Owner::Api { base_url, key } => {
-                let salt: [u8; 32] = connection.query_one("SELECT randomblob(32)", (), |row| row.get(0))?;
-                set_meta(&connection, "base_url", (*base_url).to_owned())?;
-                set_meta(&connection, "salt", salt.to_vec())?;
-                set_meta(&connection, "key_fingerprint", key(&salt).to_vec())?;
-            }
-            Owner::Simulator { seed } => set_meta(&connection, "simulator_seed", seed.cast_signed())?,
-        }
+        owner.bind(&connection)?;
         connection.close().map_err(|(_, error)| error)?;
     }
     file.persist_noclobber(path).map_err(|error| failed(error.error))

@@ -427,8 +427,13 @@ fn a_state_file_knows_its_owner() {
     let (mine, other) = (key(1), key(2));
     let api = |base_url, key| Owner::Api { base_url, key };
     let open = |owner: &Owner<'_>| Store::open(&path, owner, Durability::Full, NOW).map(drop);
+    // A file with nothing bought in it goes to whoever comes with another key.
+    open(&api("https://a.example", &other)).unwrap();
     open(&api("https://a.example", &mine)).unwrap();
-    open(&api("https://a.example", &mine)).unwrap();
+    let mut store = Store::open(&path, &api("https://a.example", &mine), Durability::Full, NOW).unwrap();
+    assert!(import(&mut store, &[("a", "cat", 1)], STRICT).applied);
+    store.commit(&[change(1, 1, intended(1))]).unwrap();
+    drop(store);
     for (owner, words) in [
         (api("https://a.example", &other), "belongs to another key of https://a.example, not to this key"),
         (api("https://b.example", &mine), "belongs to https://a.example, not to https://b.example"),
