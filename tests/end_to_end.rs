@@ -1,0 +1,225 @@
+//! The binary, whole: rehearsed, against the simulator over HTTP, killed and resumed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use support::{Folder, Server};
+
+const KEY: &str = "recognisable-key-0123456789";
+const KEYED: [(&str, &str); 1] = [("BATCHVEO_API_KEY", KEY)];
+
+/// A run against `server` at its pace.
+fn against(server: &Server, rest: &str) -> String {
+    format!("run p.csv --mode fast --base-url {} --time-scale 400 --progress none {rest}", server.url())
+}
+
+#[test]
+fn a_rehearsal_makes_every_sample_and_again_makes_none() {
+    let folder = Folder::new();
+    folder.write("p.csv", "note,prompt,samples\na,one,2\nb,two,\nc,one,2\n");
+    let line = "run p.csv --simulate --time-scale max --summary s.json --events e.ndjson";
+    let run = folder.run(line, &[]);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert!(run.stderr().contains("judge: every limit held"), "{}", run.stderr());
+    let rows = folder.results("p.simulated.results.csv");
+    let seen: Vec<_> = rows.iter().map(|row| (row["note"].as_str(), row["sample"].as_str())).collect();
+    assert_eq!(seen, [("a", "0"), ("a", "1"), ("b", "0"), ("c", "0"), ("c", "1")]);
+    assert!(rows.iter().all(|row| row["status"] == "succeeded"));
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path("s.json")).unwrap()).unwrap();
+    assert_eq!(summary["counts"]["succeeded"], 5);
+    assert!(std::fs::read_to_string(folder.path("e.ndjson")).unwrap().lines().count() > 15);
+
+    let again = folder.run(line, &[]);
+    assert_eq!(again.code(), Some(0));
+    assert!(again.stderr().contains("accepted: 5,"), "{}", again.stderr());
+    assert_eq!(folder.results("p.simulated.results.csv"), rows);
+    let status = folder.run("status p.csv.simulated.batchveo.db --json", &[]);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout()).unwrap();
+    assert_eq!(status["succeeded"], 5);
+    let export = folder.run("export p.csv.simulated.batchveo.db -o - --status failed", &[]);
+    assert_eq!(export.stdout().lines().count(), 1, "{}", export.stdout());
+}
+
+#[test]
+fn killed_again_and_again_a_run_ends_like_one_that_was_not() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 300);
+    assert_eq!(folder.run("run p.csv --simulate --time-scale max --progress none", &[]).code(), Some(0));
+    let server = Server::start(&folder, "--time-scale 400");
+    for (what, count) in [("accepted", 40), ("accepted", 200), ("polls", 150), ("polls", 500)] {
+        let mut run = folder.start(&against(&server, ""), &KEYED);
+        server.wait_for(what, count);
+        run.kill();
+    }
+    let last = folder.run(&against(&server, ""), &KEYED);
+    let rows = folder.results("p.results.csv");
+    let ids: Vec<_> = rows.iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, (0..300).map(|row| format!("row-{row}")).collect::<Vec<_>>());
+    let count = |status: &str| rows.iter().filter(|row| row["status"] == status).count();
+    assert_eq!(count("succeeded") + count("unknown"), 300, "{}", last.stderr());
+    assert_eq!(last.code(), Some(i32::from(count("unknown") > 0)), "{}", last.stderr());
+    let judge = server.judge();
+    assert_eq!(judge["bought_twice"], 0, "{judge}");
+    assert_eq!(judge["throttled_429"], 0, "{judge}");
+    assert!(judge["accepted"].as_u64().unwrap() >= count("succeeded") as u64, "{judge}");
+}
+
+#[test]
+fn a_wrong_key_buys_nothing_and_locks_nobody_out() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 20);
+    let server = Server::start(&folder, &format!("--time-scale 400 --key {KEY}"));
+    let wrong = folder.run(&against(&server, ""), &[("BATCHVEO_API_KEY", "another-key")]);
+    assert_eq!(wrong.code(), Some(3), "{}", wrong.stderr());
+    assert!(wrong.stderr().contains("refused the API key"), "{}", wrong.stderr());
+    assert_eq!(server.judge()["submissions"], 0);
+    let right = folder.run(&against(&server, ""), &KEYED);
+    assert_eq!(right.code(), Some(0), "{}", right.stderr());
+    // From now on the state is this key's.
+    let other = folder.run(&against(&server, ""), &[("BATCHVEO_API_KEY", "another-key")]);
+    assert_eq!(other.code(), Some(2));
+    assert!(other.stderr().contains("belongs to another key"), "{}", other.stderr());
+}
+
+#[test]
+fn the_key_is_written_nowhere() {
+    let folder = Folder::new();
+    folder
+        .write("p.csv", "prompt\na cat\n[[fail:CONTENT_VIOLATION]] a dog\n[[refuse:INVALID_PROMPT]] a cow\n");
+    let loud = [("BATCHVEO_API_KEY", KEY), ("RUST_LOG", "trace")];
+    // One server takes the key and one refuses it; both repeat the headers they got.
+    for (name, server_key) in [("right", KEY), ("wrong", "quite-another")] {
+        let elsewhere = Folder::new();
+        let server =
+            Server::start(&elsewhere, &format!("--time-scale 400 --echo-headers --key {server_key}"));
+        let rest =
+            format!("--state {name}.db -o {name}.csv --summary {name}.json --events {name}.ndjson -vvv");
+        let run = folder.run(&against(&server, &rest), &loud);
+        assert_eq!(run.code(), Some(if name == "right" { 1 } else { 3 }), "{}", run.stderr());
+        for text in [run.stderr(), run.stdout()] {
+            assert!(!text.contains(KEY), "{name}: {text}");
+        }
+        assert!(run.stderr().contains("[key]"), "nothing was echoed: {}", run.stderr());
+    }
+    assert_eq!(folder.holds(KEY), None);
+    let statuses: Vec<_> = folder.results("right.csv").iter().map(|row| row["status"].clone()).collect();
+    assert_eq!(statuses, ["succeeded", "failed", "rejected"]);
+}
+
+#[test]
+fn one_of_each_mistake_is_named_and_nothing_is_sent() {
+    let folder = Folder::new();
+    let image = "https://e.example/1.png";
+    let mut sheet = String::from("id,prompt,type,mode,aspect_ratio,image_urls,seed\n");
+    for row in [
+        "good,a row,text,fast,,,1".to_owned(),
+        "a,x,movie,fast,,,".to_owned(),
+        format!("b,x,frames,fast,,{image}|{image}|{image},"),
+        format!("c,x,reference,quality,,{image},"),
+        format!("d,x,reference,fast,9:16,{image},"),
+        "e,,text,fast,,,".to_owned(),
+        format!("f,{},text,fast,,,", "x".repeat(10_001)),
+        "g,x,frames,fast,,https://,".to_owned(),
+        "h,x,frames,fast,,images/a.png,".to_owned(),
+        "i,x,text,fast,,,12x".to_owned(),
+        "good,x,text,fast,,,".to_owned(),
+        "j,x,text".to_owned(),
+    ] {
+        sheet.push_str(&row);
+        sheet.push('\n');
+    }
+    let mut bytes = sheet.into_bytes();
+    bytes.extend_from_slice(b"k,\xff,text,fast,,,\n");
+    folder.write("p.csv", bytes);
+    let check = folder.run("check p.csv", &[]);
+    assert_eq!(check.code(), Some(2));
+    for place in [
+        "line 3, column type",
+        "line 4, column image_urls",
+        "line 5, column mode",
+        "line 6, column aspect_ratio",
+        "line 7, column prompt",
+        "line 8, column prompt",
+        "line 9, column image_urls",
+        "line 10, column image_urls",
+        "line 11, column seed",
+        "line 12, column id: `good` is also the id of line 2",
+        "line 13: 3 fields, and the header has 7",
+        "line 14, column prompt",
+    ] {
+        assert!(check.stdout().contains(&format!("p.csv: {place}")), "{place}\n{}", check.stdout());
+    }
+    let run = folder.run("run p.csv --simulate --time-scale max", &[]);
+    assert_eq!(run.code(), Some(2));
+    assert!(!folder.path("p.simulated.results.csv").exists());
+    let run = folder.run("run p.csv --simulate --time-scale max --skip-invalid", &[]);
+    assert_eq!(run.code(), Some(1), "{}", run.stderr());
+    let rows = folder.results("p.simulated.results.csv");
+    let count = |status: &str| rows.iter().filter(|row| row["status"] == status).count();
+    assert_eq!((rows.len(), count("succeeded"), count("invalid")), (13, 1, 12));
+}
+
+#[test]
+fn two_at_once_is_one_too_many() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 50);
+    folder.write_sheet("q.csv", 1);
+    let server = Server::start(&folder, "--time-scale 50");
+    let slow = against(&server, "").replace("400", "50");
+    let mut first = folder.start(&slow, &KEYED);
+    server.wait_for("accepted", 10);
+    let same_state = folder.run(&slow, &KEYED);
+    assert_eq!(same_state.code(), Some(4), "{}", same_state.stderr());
+    assert!(same_state.stderr().contains("(p.csv)"), "{}", same_state.stderr());
+    let same_account = folder.run(&slow.replace("p.csv", "q.csv"), &KEYED);
+    assert_eq!(same_account.code(), Some(4), "{}", same_account.stderr());
+    assert!(same_account.stderr().contains("(p.csv)"), "{}", same_account.stderr());
+    first.kill();
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_a_run_says_so_and_resumes() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 100);
+    let server = Server::start(&folder, "--time-scale 200");
+    let line = against(&server, "").replace("400", "200");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let before = server.judge()["polls"].as_u64().unwrap();
+        let mut run = folder.start(&line, &KEYED);
+        server.wait_for("polls", before + 20);
+        run.signal(signal);
+        assert_eq!(run.wait(), Some(code));
+    }
+    let last = folder.run(&line, &KEYED);
+    assert_eq!(last.code(), Some(0), "{}", last.stderr());
+    assert_eq!(server.judge()["accepted"], 100);
+}
+
+#[test]
+fn files_of_others_and_missing_keys_are_told() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let no_key = folder.run("run p.csv", &[]);
+    assert_eq!(
+        (no_key.code(), no_key.stderr().trim()),
+        (Some(2), "batchveo: set BATCHVEO_API_KEY, or try --simulate")
+    );
+    folder.write("p.simulated.results.csv", "mine\n");
+    let foreign = folder.run("run p.csv --simulate --time-scale max", &[]);
+    assert_eq!(foreign.code(), Some(2), "{}", foreign.stderr());
+    assert_eq!(std::fs::read(folder.path("p.simulated.results.csv")).unwrap(), b"mine\n");
+    for (line, words) in [
+        ("run absent.csv --simulate", "absent.csv"),
+        ("check p.csv --map prompt=caption", "caption"),
+        ("status", "no state file"),
+    ] {
+        let told = folder.run(line, &[]);
+        assert_eq!(told.code(), Some(2), "{line}: {}", told.stderr());
+        if line != "status" {
+            assert!(told.stderr().contains(words), "{line}: {}", told.stderr());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The engine in virtual time: the real loop, state file and results, minutes in milliseconds.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fmt::Write as _;
+use std::future::{Future, pending, ready};
+use std::path::Path;
+use std::time::Duration;
+
+use batchveo::api::{Balance, Polled, Submitted, VideoApi};
+use batchveo::batch::{Batch, BatchError, Finished, Run};
+use batchveo::clock::Clock;
+use batchveo::event::{Progress, RunEvent};
+use batchveo::generation::{Generation, PriceList};
+use batchveo::job::{Failure, FailureKind, Status, TaskId, UnixMillis, Usd};
+use batchveo::manifest::{Options, Reader};
+use batchveo::schedule::gate::Gate;
+use batchveo::schedule::{Config, Halt};
+use batchveo::simulator::{Ledger, Settings, Simulator, request_hash};
+use batchveo::store::{Durability, ImportOptions, Owner, Selection};
+
+const BIRTH: UnixMillis = UnixMillis(1_800_000_000_000);
+
+/// A batch of `rows` fast rows in `folder`, new or as an earlier run left it.
+fn batch(folder: &Path, rows: usize) -> Batch {
+    let owner = Owner::Simulator { seed: 1 };
+    let state = folder.join("state.db");
+    let fresh = !state.exists();
+    let mut batch = Batch::open(&state, "test", &owner, Durability::Rehearsal, BIRTH).unwrap();
+    if fresh {
+        let mut sheet = String::from("prompt,mode\n");
+        for row in 0..rows {
+            writeln!(sheet, "\"A harbour, take {row}\",fast").unwrap();
+        }
+        let path = folder.join("sheet.csv");
+        std::fs::write(&path, sheet).unwrap();
+        let reader = Reader::open(&path, &Options::default()).unwrap();
+        assert!(batch.import(reader, ImportOptions::default()).unwrap().applied);
+    }
+    batch
+}
+
+fn simulator(batch: &Batch, clock: &Clock, settings: Settings) -> Simulator {
+    let simulator = Simulator::new(settings, Ledger::temporary().unwrap(), clock.clone(), BIRTH).unwrap();
+    simulator
+        .expect(|asked| {
+            batch.store().requests(|generation| asked.add(request_hash(generation)).unwrap()).unwrap();
+            Ok::<_, batchveo::simulator::LedgerError>(())
+        })
+        .unwrap();
+    simulator
+}
+
+fn clock(batch: &Batch) -> Clock {
+    Clock::virtual_from(batch.stamp_at(BIRTH).unwrap())
+}
+
+async fn run<A: VideoApi>(
+    folder: &Path,
+    batch: Batch,
+    api: &A,
+    clock: Clock,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Finished, BatchError> {
+    let config = Config::default();
+    let run = Run {
+        gate: Gate::new(config.limits.requests_per_minute, clock.now()),
+        clock,
+        config,
+        selection: Selection::default(),
+        prices: PriceList::VENDOR,
+        results: folder.join("results.csv"),
+        grace: Duration::from_secs(20),
+    };
+    batch.run(api, run, &mut |_: &RunEvent<'_>, _: &Progress| {}, shutdown).await
+}
+
+fn count(finished: &Finished, status: Status) -> u64 {
+    finished.batch.store().tally(&Selection::default()).unwrap().count(status)
+}
+
+#[tokio::test]
+async fn every_slot_is_used_and_no_limit_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 2_500);
+    let clock = clock(&batch);
+    let api = simulator(&batch, &clock, Settings::default());
+    let finished = run(folder.path(), batch, &api, clock, pending()).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 2_500));
+    let verdict = api.verdict().unwrap();
+    assert!(verdict.held, "{verdict}");
+    assert_eq!((verdict.most_alive, verdict.accepted, verdict.bought_twice), (1_000, 2_500, 0));
+    // The last third waits for slots; nobody waits longer than two rounds of tasks and their looks.
+    assert!(finished.progress.now.as_millis() < 15 * 60 * 1_000, "{:?}", finished.progress.now);
+}
+
+#[tokio::test]
+async fn what_fails_through_no_fault_of_its_own_is_bought_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 400);
+    let clock = clock(&batch);
+    let api = simulator(&batch, &clock, Settings { fail_rate: 0.2, ..Settings::default() });
+    let finished = run(folder.path(), batch, &api, clock, pending()).await.unwrap();
+    let verdict = api.verdict().unwrap();
+    assert!(verdict.held && verdict.accepted > 400 && verdict.accepted <= 800, "{verdict}");
+    assert_eq!(count(&finished, Status::Succeeded) + count(&finished, Status::Failed), 400);
+    assert_eq!(count(&finished, Status::Succeeded), verdict.delivered);
+    assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(verdict.accepted));
+}
+
+#[tokio::test]
+async fn no_money_finishes_what_is_paid_for_and_resumes_when_there_is_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = batch(folder.path(), 50);
+    let time = clock(&first);
+    let poor = simulator(&first, &time, Settings { balance: Usd::from_cents(600), ..Settings::default() });
+    let finished = run(folder.path(), first, &poor, time, pending()).await.unwrap();
+    assert!(matches!(finished.halt, Some(Halt::NoMoney(_))), "{:?}", finished.halt);
+    assert_eq!((count(&finished, Status::Succeeded), count(&finished, Status::Pending)), (30, 20));
+    drop(finished);
+    let second = batch(folder.path(), 50);
+    let time = clock(&second);
+    let rich = simulator(&second, &time, Settings::default());
+    let finished = run(folder.path(), second, &rich, time, pending()).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 50));
+    assert_eq!(rich.verdict().unwrap().accepted, 20);
+}
+
+#[tokio::test]
+async fn an_interruption_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = batch(folder.path(), 50);
+    let time = clock(&first);
+    let api = simulator(&first, &time, Settings::default());
+    let stop = time.sleep_until(time.now() + Duration::from_secs(1));
+    let finished = run(folder.path(), first, &api, time, stop).await.unwrap();
+    assert_eq!(finished.halt, Some(Halt::Interrupted));
+    assert_eq!(count(&finished, Status::Unknown), 0, "submissions in flight are waited for");
+    drop(finished);
+    let second = batch(folder.path(), 50);
+    // The same service, some time later, by its own task ids.
+    let time = clock(&second);
+    let later = simulator(&second, &time, Settings::default());
+    let finished = run(folder.path(), second, &later, time, pending()).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 50));
+    assert_eq!(api.verdict().unwrap().accepted + later.verdict().unwrap().accepted, 50);
+
+    let folder = tempfile::tempdir().unwrap();
+    let untouched = batch(folder.path(), 5);
+    let time = clock(&untouched);
+    let api = simulator(&untouched, &time, Settings::default());
+    let finished = run(folder.path(), untouched, &api, time, ready(())).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Pending)), (Some(&Halt::Interrupted), 5));
+}
+
+/// A service that answers every submission with silence.
+struct Silent {
+    clock: Clock,
+}
+
+impl VideoApi for Silent {
+    async fn submit(&self, _: Generation) -> Submitted {
+        self.clock.sleep(Duration::from_secs(60)).await;
+        Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "no answer within 60 s"))
+    }
+
+    async fn status(&self, task: TaskId) -> Polled {
+        unreachable!("nothing was accepted: {task}")
+    }
+
+    async fn balance(&self) -> Balance {
+        self.clock.sleep(Duration::from_secs(10)).await;
+        Balance::Unclear(Failure::new(FailureKind::Transient, None, "no answer within 10 s"))
+    }
+}
+
+#[tokio::test]
+async fn a_silent_service_costs_a_few_doubts_and_stops_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 100);
+    let clock = clock(&batch);
+    let api = Silent { clock: clock.clone() };
+    let finished = run(folder.path(), batch, &api, clock, pending()).await.unwrap();
+    assert!(matches!(finished.halt, Some(Halt::Outage(_))), "{:?}", finished.halt);
+    let doubts = count(&finished, Status::Unknown);
+    assert!((10..14).contains(&doubts), "{doubts}");
+    assert_eq!(count(&finished, Status::Pending), 100 - doubts);
+    assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(doubts));
+}
