@@ -302,7 +302,7 @@ impl Job<'_> {
             first_completed: store.first_completed()?,
             results: self.paths.results.clone(),
             state: self.paths.state.clone(),
-            resume: resume_words(std::env::args()),
+            resume: resume_words(std::env::args(), finished.halt.is_none()),
             simulated,
             exit_code: exit.code(),
         };
@@ -365,15 +365,17 @@ fn state_home(environment: Environment<'_>) -> Result<PathBuf, UsageError> {
     })
 }
 
-/// The command that goes on with this run: its own words without `--retry`, which is done.
-fn resume_words(words: impl Iterator<Item = String>) -> Vec<String> {
+/// The command that goes on with this run: its own words without `--retry`, which is done, and,
+/// when all the rows it chose have been run, without the choice.
+fn resume_words(words: impl Iterator<Item = String>, chosen_are_done: bool) -> Vec<String> {
+    let done = |word: &str| word == "--retry" || (chosen_are_done && matches!(word, "--limit" | "--where"));
     let mut words = words.skip(1);
     let mut kept = vec!["batchveo".to_owned()];
     while let Some(word) = words.next() {
-        if word == "--retry" {
-            words.next();
-        } else if !word.starts_with("--retry=") {
-            kept.push(word);
+        match word.split_once('=') {
+            Some((option, _)) if done(option) => {}
+            None if done(&word) => drop(words.next()),
+            Some(_) | None => kept.push(word),
         }
     }
     kept
@@ -406,10 +408,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_resumes_does_not_retry_again() {
-        let words = "/usr/bin/batchveo run a.csv --retry failed,lost --mode fast --retry=rejected -y";
-        let kept = resume_words(words.split(' ').map(str::to_owned));
-        assert_eq!(kept.join(" "), "batchveo run a.csv --mode fast -y");
+    fn the_command_that_resumes_repeats_nothing_that_is_done() {
+        let words =
+            "/usr/bin/batchveo run a.csv --retry failed,lost --limit 5 --where=a=b --retry=rejected -y";
+        let kept = |done| resume_words(words.split(' ').map(str::to_owned), done).join(" ");
+        assert_eq!(kept(false), "batchveo run a.csv --limit 5 --where=a=b -y");
+        assert_eq!(kept(true), "batchveo run a.csv -y");
     }
 
     #[test]
