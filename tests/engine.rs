@@ -10,14 +10,15 @@ use std::time::Duration;
 use batchveo::api::{Balance, Polled, Submitted, VideoApi};
 use batchveo::batch::{Batch, BatchError, Finished, Run};
 use batchveo::clock::Clock;
-use batchveo::event::{Progress, RunEvent};
+use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};
 use batchveo::job::{Failure, FailureKind, Status, TaskId, UnixMillis, Usd};
 use batchveo::manifest::{Options, Reader};
-use batchveo::schedule::gate::Gate;
-use batchveo::schedule::{Config, Halt};
+use batchveo::schedule::gate::{Gate, STALE_PERMIT};
+use batchveo::schedule::{Config, Halt, Transition};
 use batchveo::simulator::{Ledger, Settings, Simulator, request_hash};
 use batchveo::store::{Durability, ImportOptions, Owner, Selection};
+use futures::FutureExt as _;
 
 const BIRTH: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -62,6 +63,17 @@ async fn run<A: VideoApi>(
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Finished, BatchError> {
+    run_telling(folder, batch, api, clock, shutdown, &mut |_: &RunEvent<'_>, _: &Progress| {}).await
+}
+
+async fn run_telling<A: VideoApi, S: EventSink>(
+    folder: &Path,
+    batch: Batch,
+    api: &A,
+    clock: Clock,
+    shutdown: impl Future<Output = ()>,
+    sink: &mut S,
+) -> Result<Finished, BatchError> {
     let config = Config::default();
     let run = Run {
         gate: Gate::new(config.limits.requests_per_minute, clock.now()),
@@ -72,7 +84,7 @@ async fn run<A: VideoApi>(
         results: folder.join("results.csv"),
         grace: Duration::from_secs(20),
     };
-    batch.run(api, run, &mut |_: &RunEvent<'_>, _: &Progress| {}, shutdown).await
+    batch.run(api, run, sink, shutdown).await
 }
 
 fn count(finished: &Finished, status: Status) -> u64 {
@@ -151,6 +163,13 @@ async fn an_interruption_is_resumed() {
     let api = simulator(&untouched, &time, Settings::default());
     let finished = run(folder.path(), untouched, &api, time, ready(())).await.unwrap();
     assert_eq!((finished.halt.as_ref(), count(&finished, Status::Pending)), (Some(&Halt::Interrupted), 5));
+    assert_eq!((finished.progress.requests, finished.progress.spent), (0, Usd::ZERO));
+    drop(finished);
+    let again = batch(folder.path(), 5);
+    let time = clock(&again);
+    let api = simulator(&again, &time, Settings::default());
+    let finished = run(folder.path(), again, &api, time, pending()).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 5));
 }
 
 /// A service that answers every submission with silence.
@@ -186,4 +205,37 @@ async fn a_silent_service_costs_a_few_doubts_and_stops_the_run() {
     assert!((10..14).contains(&doubts), "{doubts}");
     assert_eq!(count(&finished, Status::Pending), 100 - doubts);
     assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(doubts));
+}
+
+/// The first commit of intents takes `stall`: time passes after it is durable and before it is sent.
+async fn retracted_after_a_stall_of(stall: Duration) -> (usize, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 20);
+    let time = clock(&batch);
+    let api = simulator(&batch, &time, Settings::default());
+    let (mut stalled, mut retracted) = (false, 0);
+    let mut slow_disk = |event: &RunEvent<'_>, _: &Progress| {
+        let RunEvent::Changed(change) = event else { return };
+        if matches!(change.transition, Transition::Intended(_)) && !std::mem::replace(&mut stalled, true) {
+            let until = time.now() + stall;
+            while time.now() < until {
+                time.advance(Some(until)).now_or_never().unwrap();
+            }
+        }
+        retracted += usize::from(matches!(change.transition, Transition::Retracted));
+    };
+    let finished =
+        run_telling(folder.path(), batch, &api, time.clone(), pending(), &mut slow_disk).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 20));
+    let verdict = api.verdict().unwrap();
+    assert!(verdict.held, "{verdict}");
+    (retracted, verdict.counts.submissions)
+}
+
+#[tokio::test]
+async fn a_permit_that_went_stale_at_the_disk_is_not_used() {
+    assert_eq!(retracted_after_a_stall_of(STALE_PERMIT).await, (0, 20));
+    let (retracted, submissions) = retracted_after_a_stall_of(STALE_PERMIT + Duration::from_millis(1)).await;
+    assert!(retracted > 0);
+    assert_eq!(submissions, 20, "what was taken back had not been sent");
 }
