@@ -101,7 +101,7 @@ fn a_rehearsal_leaves_no_trace_in_the_run_that_follows() {
 }
 
 #[test]
-fn killed_again_and_again_a_run_ends_like_one_that_was_not() {
+fn killed_again_and_again_a_run_loses_no_row_and_buys_nothing_twice() {
     let folder = Folder::new();
     folder.write_sheet("p.csv", 300);
     assert_eq!(folder.run("run p.csv --simulate --time-scale max --progress none", &[]).code(), Some(0));

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::future::{Future, pending, ready};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use batchveo::api::{Balance, Polled, Submitted, VideoApi};
@@ -205,6 +206,45 @@ async fn a_silent_service_costs_a_few_doubts_and_stops_the_run() {
     assert!((10..14).contains(&doubts), "{doubts}");
     assert_eq!(count(&finished, Status::Pending), 100 - doubts);
     assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(doubts));
+}
+
+/// A service whose balance is well and whose submissions all break off half way.
+#[derive(Default)]
+struct BreaksOff {
+    prompts: Mutex<Vec<Generation>>,
+}
+
+impl VideoApi for BreaksOff {
+    async fn submit(&self, generation: Generation) -> Submitted {
+        self.prompts.lock().unwrap().push(generation);
+        Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "the connection broke"))
+    }
+
+    async fn status(&self, task: TaskId) -> Polled {
+        unreachable!("nothing was accepted: {task}")
+    }
+
+    async fn balance(&self) -> Balance {
+        Balance::Left(Some(Usd::from_cents(100_000)))
+    }
+}
+
+#[tokio::test]
+async fn submissions_that_break_off_are_never_repeated_and_stop_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 300);
+    let clock = clock(&batch);
+    let api = BreaksOff::default();
+    let finished = run(folder.path(), batch, &api, clock, pending()).await.unwrap();
+    let sent: Vec<_> = api.prompts.into_inner().unwrap().iter().map(request_hash).collect();
+    let distinct: std::collections::HashSet<_> = sent.iter().collect();
+    assert_eq!(distinct.len(), sent.len(), "one submission a sample");
+    assert_eq!(count(&finished, Status::Unknown), sent.len() as u64);
+    assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(sent.len() as u64));
+    assert!(matches!(finished.halt, Some(Halt::Outage(_))), "{:?} after {}", finished.halt, sent.len());
+    assert_eq!(count(&finished, Status::Pending), 300 - sent.len() as u64);
+    // Those of the slow start, and the trials of an hour.
+    assert!(sent.len() < 30, "{} doubts", sent.len());
 }
 
 /// The first commit of intents takes `stall`: time passes after it is durable and before it is sent.

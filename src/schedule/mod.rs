@@ -150,12 +150,27 @@ struct Watch {
     last_chance: bool,
 }
 
-/// A service that is away.
+/// A service that is away, until a submission is answered well: a balance that answers says only
+/// that the service can be reached.
 #[derive(Debug, Clone)]
 struct Outage {
     since: Stamp,
     next_probe: Stamp,
+    /// From a trial that ends in doubt to the next probe; each such trial may cost a video.
+    wait: Duration,
+    trial: Trial,
     failure: Failure,
+}
+
+/// The one submission that may find out whether an outage is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// Not before the balance endpoint answers.
+    Barred,
+    /// The next submission is it.
+    Allowed,
+    /// It is under way.
+    Sent,
 }
 
 /// The pure core. See the module.
@@ -292,6 +307,9 @@ impl Schedule {
         }
         let mut wake = self.timers.next();
         let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+        if let Some(outage) = self.outage.as_ref() {
+            not_before(outage.since + self.config.outage_timeout);
+        }
         if let Some(probe_at) = self.next_probe() {
             if probe_at > now {
                 not_before(probe_at);
@@ -393,15 +411,16 @@ impl Schedule {
 
     /// When the balance endpoint is to be asked whether the service is back.
     fn next_probe(&self) -> Option<Stamp> {
-        let outage = self.outage.as_ref().filter(|_| self.halt.is_none() && !self.probing)?;
-        Some(outage.next_probe)
+        let barred = |outage: &&Outage| outage.trial == Trial::Barred && self.halt.is_none() && !self.probing;
+        self.outage.as_ref().filter(barred).map(|outage| outage.next_probe)
     }
 
     fn may_submit(&self) -> bool {
-        !self.ready.is_empty()
-            && self.halt.is_none()
-            && self.outage.is_none()
-            && self.submitting < self.window
+        let trusted = match &self.outage {
+            None => self.submitting < self.window,
+            Some(outage) => outage.trial == Trial::Allowed,
+        };
+        trusted && !self.ready.is_empty() && self.halt.is_none()
     }
 
     fn submit_next(&mut self, now: Stamp) -> Option<Action> {
@@ -409,6 +428,9 @@ impl Schedule {
         let sample = self.samples.get_mut(&id)?;
         let attempt = Attempt(sample.attempts).next();
         sample.phase = Phase::Submitting { attempt, permit: now };
+        if let Some(outage) = &mut self.outage {
+            outage.trial = Trial::Sent;
+        }
         self.submitting += 1;
         self.change(id, now, Transition::Intended(attempt));
         Some(Action::Submit { sample: id, attempt, permit: now })

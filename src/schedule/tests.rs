@@ -502,8 +502,26 @@ fn ten_answers_of_a_service_in_trouble_pause_buying_until_the_balance_answers() 
     }
     // Those unanswered when the tenth answer came had been sent already.
     assert!((10..10 + SLOW_START).contains(&sent), "{sent}");
-    core.handle(Event::Balance(crate::api::Balance::Left(None)), now).unwrap();
-    assert!(!submits(&actions(&mut core, now, now + Duration::from_secs(1))).is_empty());
+    let answers = Event::Balance(crate::api::Balance::Left(None));
+    core.handle(answers.clone(), now).unwrap();
+    // A balance that answers is no proof: one submission goes, and no more until it is answered.
+    let trial = submits(&actions(&mut core, now, now + Duration::from_secs(1)));
+    assert_eq!(trial.len(), 1);
+    let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+    core.handle(Event::Submitted { sample: trial[0], attempt: Attempt(1), answer }, now).unwrap();
+    let later = actions(&mut core, now, now + Duration::from_secs(20));
+    assert_eq!(
+        (submits(&later).len(), later.last().map(|(_, action)| action)),
+        (0, Some(&Action::AskBalance))
+    );
+    now = now + Duration::from_secs(20);
+    core.handle(answers, now).unwrap();
+    let trial = submits(&actions(&mut core, now, now + Duration::from_secs(1)));
+    assert_eq!(trial.len(), 1);
+    // An acceptance is: the run goes on, slowly at first.
+    accept(&mut core, trial[0].0, now);
+    let sent = submits(&actions(&mut core, now, now + Duration::from_secs(1))).len();
+    assert_eq!(sent, SLOW_START as usize + 1);
 }
 
 #[test]

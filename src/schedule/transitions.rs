@@ -8,14 +8,18 @@ use std::time::Duration;
 use super::retry::AfterFailure;
 use super::{
     Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS, LOST_AFTER, NEW_TASK,
-    OUTAGE_STREAK, Outage, Phase, Restored, SLOW_START, Sample, Schedule, Stored, Transition, UNCLEAR_LOOKS,
-    Watch,
+    OUTAGE_STREAK, Outage, Phase, Restored, SLOW_START, Sample, Schedule, Stored, Transition, Trial,
+    UNCLEAR_LOOKS, Watch,
 };
 use crate::api::{Balance, Polled, Refusal, Submitted, TaskFailure};
 use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, Usd};
 
 /// Time between two looks at the balance during an outage.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// Longest wait after a trial that ended in doubt. With waits that double up to this, an outage of
+/// an hour costs about ten doubts.
+const LONGEST_TRIAL_WAIT: Duration = Duration::from_mins(10);
 
 impl Schedule {
     /// Takes note of `event`.
@@ -32,6 +36,9 @@ impl Schedule {
             Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
             Event::NotSent { sample, attempt } => {
                 self.end_submission(sample, attempt, "not sent")?;
+                if let Some(outage) = self.outage.as_mut().filter(|outage| outage.trial == Trial::Sent) {
+                    outage.trial = Trial::Allowed;
+                }
                 self.retract(sample, now);
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
@@ -261,9 +268,8 @@ impl Schedule {
         self.probing = false;
         match balance {
             Balance::Left(_) => {
-                if self.outage.take().is_some() {
-                    self.trouble = 0;
-                    self.window = SLOW_START;
+                if let Some(outage) = &mut self.outage {
+                    outage.trial = Trial::Allowed;
                 }
             }
             Balance::KeyRefused(failure) => self.stop_buying(Halt::KeyRefused(failure)),
@@ -292,6 +298,9 @@ impl Schedule {
     }
 
     fn all_is_well(&mut self) {
+        if self.outage.take().is_some() {
+            self.window = SLOW_START;
+        }
         self.trouble = 0;
         self.waits.recover();
     }
@@ -299,9 +308,26 @@ impl Schedule {
     /// One more answer in a row that speaks of a service in trouble.
     fn in_trouble(&mut self, failure: &Failure, now: Stamp) {
         self.trouble += 1;
-        if self.trouble >= OUTAGE_STREAK && self.outage.is_none() && self.halt.is_none() {
-            let next_probe = now + PROBE_EVERY;
-            self.outage = Some(Outage { since: now, next_probe, failure: failure.clone() });
+        match &mut self.outage {
+            Some(outage) if outage.trial == Trial::Sent => {
+                outage.trial = Trial::Barred;
+                let in_doubt = failure.kind == FailureKind::Doubt;
+                outage.next_probe = now + if in_doubt { outage.wait } else { PROBE_EVERY };
+                if in_doubt {
+                    outage.wait = outage.wait.saturating_mul(2).min(LONGEST_TRIAL_WAIT);
+                }
+            }
+            None if self.trouble >= OUTAGE_STREAK && self.halt.is_none() => {
+                self.outage = Some(Outage {
+                    since: now,
+                    next_probe: now + PROBE_EVERY,
+                    wait: PROBE_EVERY,
+                    trial: Trial::Barred,
+                    failure: failure.clone(),
+                });
+            }
+            // Not yet an outage, or an answer to what was sent before it was known.
+            None | Some(_) => {}
         }
     }
 
