@@ -293,7 +293,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 Woken::Time => {}
             }
             if interrupted_until.is_some_and(|until| now >= until) {
-                self.schedule.handle(Event::StopWatching, now)?;
+                self.schedule.handle(Event::Leave, now)?;
             }
             if self.books.heartbeat_due(now) {
                 self.tell(&RunEvent::Heartbeat);

@@ -175,7 +175,7 @@ enum Trial {
 
 /// The pure core. See the module.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not one state")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub struct Schedule {
     config: Config,
     gate: Gate,
@@ -202,7 +202,10 @@ pub struct Schedule {
     /// Submissions that may be unanswered at once.
     window: u32,
     queue_ended: bool,
+    /// Whether tasks are still looked at.
     watching: bool,
+    /// The grace of an interruption is over: not even answers are waited for.
+    leaving: bool,
     halt: Option<Halt>,
     /// Samples that ended other than well.
     failures: u64,
@@ -241,6 +244,7 @@ impl Schedule {
             window: SLOW_START,
             queue_ended: false,
             watching: true,
+            leaving: false,
             halt: None,
             failures,
             waits: FullJitter::for_everyone(config.retry.seed),
@@ -448,13 +452,13 @@ impl Schedule {
 
     /// Whether nothing will ever be left to do. Doubts are held, not waited for.
     fn is_finished(&self) -> bool {
-        if !self.watching {
+        if self.leaving {
             return true;
         }
         let nothing_sent = self.submitting == 0;
         match self.halt {
             Some(Halt::Interrupted) => nothing_sent,
-            Some(_) => nothing_sent && self.running == 0,
+            Some(_) => nothing_sent && (self.running == 0 || !self.watching),
             None => {
                 let nothing_ready =
                     self.ready.is_empty() && self.slotless.is_empty() && self.backing_off == 0;

@@ -98,8 +98,9 @@ pub enum Event {
     SlotsReclaimed(u32),
     /// Buy nothing more, for this reason.
     StopBuying(Halt),
-    /// Watch nothing more either: the grace of an interruption is over.
-    StopWatching,
+    /// Wait for nothing more either: the grace of an interruption is over. Submissions that are not
+    /// answered are in doubt from here on.
+    Leave,
 }
 
 /// What the shell is to do next.

@@ -487,6 +487,27 @@ fn no_money_stops_buying_and_keeps_watching() {
 }
 
 #[test]
+fn a_key_refused_to_every_look_ends_the_watching_but_not_before_the_last_submission_is_answered() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 4);
+    let now = Stamp::from_millis(500);
+    assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, now)).len(), 4);
+    for id in [1, 2, 3] {
+        accept(&mut core, id, now);
+    }
+    let later = Stamp::from_millis(95_000);
+    assert_eq!(actions(&mut core, now, later).len(), 3);
+    for id in [1, 2, 3] {
+        let answer = Polled::KeyRefused(failure(FailureKind::Key));
+        core.handle(Event::Polled { sample: SampleId(id), answer }, later).unwrap();
+    }
+    assert_ne!(core.poll(later), Step::Finished, "the fourth may have been bought");
+    accept(&mut core, 4, later);
+    assert_eq!(core.poll(later), Step::Finished);
+    assert!(matches!(core.halt(), Some(Halt::KeyRefused(_))));
+}
+
+#[test]
 fn ten_answers_of_a_service_in_trouble_pause_buying_until_the_balance_answers() {
     let mut core = core(Config::default());
     admit_many(&mut core, 100);

@@ -49,7 +49,7 @@ impl Schedule {
                 self.reclaiming = slots == 0;
             }
             Event::StopBuying(halt) => self.stop_buying(halt),
-            Event::StopWatching => self.watching = false,
+            Event::Leave => self.leaving = true,
         }
         self.check_invariants();
         Ok(())
