@@ -173,12 +173,16 @@ fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
 /// What to do about samples that are left, given why they were.
 fn go_on(halt: Option<&Halt>, pending: u64, in_flight: u64) -> String {
     let first = match halt {
-        None | Some(Halt::Interrupted) => "",
+        None | Some(Halt::Interrupted | Halt::TimeUp) => "",
         Some(Halt::NoMoney(_)) => "add money to the account, then ",
         Some(Halt::KeyRefused(_)) => "set BATCHVEO_API_KEY to a valid key, then ",
         Some(Halt::Outage(_)) => "when the service is back, ",
         Some(Halt::TooManyFailures(_)) => "look at the failures, then ",
         Some(Halt::TasksVanish(_)) => "check that the key and the base URL are the same as before, then ",
+        Some(Halt::NothingAccepted(_)) => "mend what the API refuses, then ",
+        Some(Halt::CostCap(_)) => "raise --max-cost, then ",
+        Some(Halt::Disk(_)) => "free the disk, then ",
+        Some(Halt::CollectOnly) => "without --no-buy, ",
     };
     let left = format!("{first}go on with the {} left", Of(pending, "sample"));
     match in_flight {
@@ -380,6 +384,11 @@ mod tests {
             Halt::Outage(failure()),
             Halt::TooManyFailures(1),
             Halt::TasksVanish(failure()),
+            Halt::NothingAccepted(failure()),
+            Halt::CostCap(Usd::from_cents(10_000)),
+            Halt::TimeUp,
+            Halt::Disk("no space left on device".into()),
+            Halt::CollectOnly,
         ];
         let advice: Vec<String> = halts
             .iter()

@@ -98,6 +98,11 @@ pub const fn halt_word(halt: &Halt) -> &'static str {
         Halt::Outage(_) => "outage",
         Halt::TooManyFailures(_) => "too_many_failures",
         Halt::TasksVanish(_) => "tasks_vanish",
+        Halt::NothingAccepted(_) => "nothing_accepted",
+        Halt::CostCap(_) => "max_cost",
+        Halt::TimeUp => "max_duration",
+        Halt::Disk(_) => "disk",
+        Halt::CollectOnly => "no_buy",
     }
 }
 
@@ -116,6 +121,15 @@ impl fmt::Display for HaltReason<'_> {
             Halt::TasksVanish(failure) => {
                 write!(f, "the API does not know tasks it accepted ({})", failure.message)
             }
+            Halt::NothingAccepted(failure) => {
+                write!(f, "not one submission was accepted, the last because of {}", failure.message)
+            }
+            Halt::CostCap(cap) => {
+                write!(f, "the next video would cost more than --max-cost {} leaves", Money(*cap))
+            }
+            Halt::TimeUp => f.write_str("the time of --max-duration is over"),
+            Halt::Disk(why) => write!(f, "what happens cannot be written down ({why})"),
+            Halt::CollectOnly => f.write_str("with --no-buy nothing is bought"),
         }
     }
 }

@@ -205,4 +205,14 @@ pub enum Halt {
     TooManyFailures(u64),
     /// The API does not know tasks it accepted.
     TasksVanish(Failure),
+    /// Not one submission was accepted, and this is what the last was answered.
+    NothingAccepted(Failure),
+    /// The next purchase would pass `--max-cost`, which is this much.
+    CostCap(Usd),
+    /// The run has lasted as long as `--max-duration` lets it.
+    TimeUp,
+    /// What happens cannot be written down any longer; this is why.
+    Disk(String),
+    /// The run was only to collect what is bought already (`--no-buy`).
+    CollectOnly,
 }
