@@ -10,7 +10,7 @@ use std::time::Duration;
 use batchveo::api::{Polled, Submitted};
 use batchveo::job::{Attempt, SampleId, Stamp, TaskId, Usd, Video};
 use batchveo::schedule::gate::Gate;
-use batchveo::schedule::{Action, Config, Entry, Event, Schedule, Step};
+use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const ROWS: i64 = 20_000;
@@ -24,7 +24,8 @@ type Answers = BinaryHeap<Reverse<(Stamp, u64, SampleId, bool)>>;
 fn drive(rows: i64) -> u64 {
     let config = Config::default();
     let mut now = Stamp::BIRTH;
-    let mut core = Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), 0);
+    let mut core =
+        Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
     let mut answers = Answers::new();
     let mut ends = vec![Stamp::BIRTH; usize::try_from(rows).expect("few rows") + 1];
     let (mut next_row, mut events, mut order) = (1, 0, 0);

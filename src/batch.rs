@@ -16,7 +16,7 @@ use crate::job::{Stamp, Status, Tally, UnixMillis};
 use crate::manifest::{ManifestError, Reader};
 use crate::results::{ResultsError, ResultsFile};
 use crate::schedule::gate::Gate;
-use crate::schedule::{Config, Halt, Restored, Schedule, Stored};
+use crate::schedule::{Before, Config, Halt, Restored, Schedule, Stored};
 use crate::store::{
     Durability, Import, ImportError, ImportOptions, Lock, LockError, Owner, Selection, Store, StoreError,
     Writer, WriterError, spawn_queue, state_lock_path,
@@ -186,7 +186,8 @@ impl Batch {
         } else {
             Writer::spawn(self.store, Some(results))?
         };
-        let schedule = Schedule::new(config, gate, unsuccessful(&tally));
+        let before = Before { failures: unsuccessful(&tally), spent };
+        let schedule = Schedule::new(config, gate, before, clock.now());
         let world = World { api, clock, writer, queue, sink };
         let start = Start { schedule, restored, tally, spent, grace };
         let ending = engine::run(world, start, shutdown).await?;

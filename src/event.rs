@@ -17,12 +17,19 @@ pub enum RunEvent<'a> {
     },
     /// A sample moved, durably.
     Changed(&'a Change),
-    /// Everyone waits until a stamp.
+    /// Everyone waits until a stamp, or submissions alone do.
     Paused {
         /// Until when.
         until: Stamp,
         /// Why.
         failure: &'a Failure,
+    },
+    /// Refusals, or their absence, have taught what the account allows now.
+    Allowed {
+        /// Requests in any 60 seconds.
+        requests_per_minute: u32,
+        /// Tasks alive at once.
+        concurrent_tasks: u32,
     },
     /// A look at a task failed; the task is as it was.
     PollFailed {
@@ -68,6 +75,8 @@ pub struct Progress {
     pub spent: Usd,
     /// The same, of this process alone.
     pub spent_now: Usd,
+    /// The part of it that was accepted for certain: what the balance must have fallen by.
+    pub bought_now: Usd,
     /// Accepted tasks not ended: when the oldest was accepted.
     pub oldest_task: Option<Stamp>,
     /// Whether new samples are being submitted.

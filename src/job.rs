@@ -196,6 +196,12 @@ impl Usd {
         Self(self.0.saturating_mul(count))
     }
 
+    /// This much less `less`, and nothing where that is more.
+    #[must_use]
+    pub const fn minus(self, less: Self) -> Self {
+        Self(self.0.saturating_sub(less.0))
+    }
+
     /// Dollars as a number, for JSON.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact below nine billion dollars")]

@@ -166,6 +166,7 @@ struct Engine<'a, A, S> {
     /// The submissions that wait for the commit under way.
     committing: Vec<Intent>,
     told_pause: Option<Stamp>,
+    told_allowed: (u32, u32),
     told_halt: bool,
 }
 
@@ -204,7 +205,6 @@ pub async fn run<A: VideoApi, S: EventSink>(
         api,
         writer,
         sink,
-        schedule,
         books: Books::open(now, tally, spent, &clock),
         generations: HashMap::new(),
         slots: Semaphore::new(0),
@@ -214,11 +214,14 @@ pub async fn run<A: VideoApi, S: EventSink>(
         commit: None,
         committing: Vec::new(),
         told_pause: None,
+        told_allowed: schedule.allowed(),
         told_halt: false,
+        schedule,
         clock,
     };
     engine.restore(restored, now)?;
     engine.run(&mut queue, shutdown, grace).await?;
+    engine.ask_closing_balance().await;
     engine.tell(&RunEvent::Finished);
     let progress = engine.books.progress(&engine.schedule, engine.clock.now());
     Ok(Ending { halt: engine.schedule.halt().cloned(), progress, writer: engine.writer })
@@ -287,10 +290,12 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     self.schedule.handle(Event::QueueEnded, now)?;
                 }
                 Woken::Interrupted => {
-                    interrupted_until = Some(now + grace);
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
                 Woken::Time => {}
+            }
+            if interrupted_until.is_none() && self.schedule.halt().is_some_and(Halt::leaves_tasks) {
+                interrupted_until = Some(now + grace);
             }
             if interrupted_until.is_some_and(|until| now >= until) {
                 self.schedule.handle(Event::Leave, now)?;
@@ -299,6 +304,23 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 self.tell(&RunEvent::Heartbeat);
             }
             self.tell_news();
+        }
+    }
+
+    /// Asks once what the account has left, so that what was bought can be compared with it. Not where
+    /// nothing was bought, nor where somebody waits for the end or the key is no longer good.
+    async fn ask_closing_balance(&mut self) {
+        let pointless = matches!(self.schedule.halt(), Some(Halt::Interrupted | Halt::KeyRefused(_)));
+        let now = self.clock.now();
+        if pointless || self.books.progress(&self.schedule, now).spent_now == Usd::ZERO {
+            return;
+        }
+        while let Admission::NotBefore(at) = self.schedule.admit(self.clock.now()) {
+            in_time(&self.clock, self.clock.sleep_until(at)).await;
+        }
+        self.books.request(self.clock.now());
+        if let Balance::Left(Some(left)) = in_time(&self.clock, self.api.balance()).await {
+            self.tell(&RunEvent::Balance(left));
         }
     }
 
@@ -401,7 +423,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         Ok(self.schedule.handle(event, now)?)
     }
 
-    /// Tells a pause and a halt once each, when they begin.
+    /// Tells a pause, what is allowed, and a halt once each, when they begin.
     fn tell_news(&mut self) {
         let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
         if let Some((until, failure)) = pause
@@ -409,6 +431,12 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         {
             self.told_pause = Some(until);
             self.tell(&RunEvent::Paused { until, failure: &failure });
+        }
+        let allowed = self.schedule.allowed();
+        if self.told_allowed != allowed {
+            self.told_allowed = allowed;
+            let (requests_per_minute, concurrent_tasks) = allowed;
+            self.tell(&RunEvent::Allowed { requests_per_minute, concurrent_tasks });
         }
         if !self.told_halt
             && let Some(halt) = self.schedule.halt().cloned()

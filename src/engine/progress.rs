@@ -6,14 +6,10 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::event::Progress;
 use crate::job::{SampleId, Stamp, Status, Tally, Usd};
-use crate::schedule::gate::WINDOW;
-use crate::schedule::{Change, Restored, Schedule, Stored, Transition};
+use crate::schedule::{Change, LastMinute, Restored, Schedule, Stored, Transition};
 
 /// Real time between two heartbeats at least: how often a person wants to see a number move.
 const HEARTBEATS_PER_SECOND: u32 = 5;
-/// Buckets of the count of the last minute, one a second.
-#[expect(clippy::cast_possible_truncation, reason = "a minute")]
-const BUCKETS: usize = WINDOW.as_secs() as usize;
 
 /// See the module.
 #[derive(Debug)]
@@ -73,6 +69,7 @@ impl Books {
         match &change.transition {
             Transition::Accepted { cost, .. } => {
                 self.counts.accepted += 1;
+                self.counts.bought_now = self.counts.bought_now + *cost;
                 self.spend(*cost);
                 self.alive(change.sample, change.at);
             }
@@ -83,6 +80,12 @@ impl Books {
                     if self.given_up.remove(&change.sample) { Status::TimedOut } else { Status::Pending };
                 self.counts.tally.shift(before, outcome.status());
                 self.gone(change.sample);
+            }
+            Transition::Found { put_back, .. } => {
+                if !put_back {
+                    self.counts.tally.shift(Status::Unknown, Status::Pending);
+                }
+                self.alive(change.sample, change.at);
             }
             Transition::Deferred { .. } => self.gone(change.sample),
             Transition::Intended(_) | Transition::Retracted => {}
@@ -126,62 +129,5 @@ impl Books {
             buying: schedule.halt().is_none(),
             ..self.counts
         }
-    }
-}
-
-/// Requests of the last 60 seconds, to the second.
-#[derive(Debug)]
-struct LastMinute {
-    buckets: [u32; BUCKETS],
-    total: u32,
-    /// The second of the newest bucket.
-    second: u64,
-}
-
-impl Default for LastMinute {
-    fn default() -> Self {
-        Self { buckets: [0; BUCKETS], total: 0, second: 0 }
-    }
-}
-
-impl LastMinute {
-    fn move_to(&mut self, now: Stamp) {
-        let second = now.as_millis() / 1000;
-        for passed in (self.second + 1..=second).rev().take(BUCKETS) {
-            self.total -= std::mem::take(&mut self.buckets[Self::bucket(passed)]);
-        }
-        self.second = self.second.max(second);
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "below BUCKETS")]
-    const fn bucket(second: u64) -> usize {
-        (second % BUCKETS as u64) as usize
-    }
-
-    fn count(&mut self, now: Stamp) {
-        self.move_to(now);
-        self.buckets[Self::bucket(self.second)] += 1;
-        self.total += 1;
-    }
-
-    fn total(&mut self, now: Stamp) -> u32 {
-        self.move_to(now);
-        self.total
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_minute_forgets() {
-        let mut sent = LastMinute::default();
-        for second in [5, 5, 30, 64] {
-            sent.count(Stamp::from_millis(second * 1000));
-        }
-        assert_eq!(sent.total(Stamp::from_millis(64_999)), 4);
-        assert_eq!(sent.total(Stamp::from_millis(65_000)), 2);
-        assert_eq!(sent.total(Stamp::from_millis(400_000)), 0);
     }
 }

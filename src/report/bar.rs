@@ -103,7 +103,10 @@ impl EventSink for Bar {
             scene.outlook.wanted(progress)
         };
         match event {
-            RunEvent::Changed(_) | RunEvent::PollFailed { .. } | RunEvent::Balance(_) => return,
+            RunEvent::Changed(_)
+            | RunEvent::PollFailed { .. }
+            | RunEvent::Allowed { .. }
+            | RunEvent::Balance(_) => return,
             RunEvent::Paused { until, failure } => {
                 self.paused_until = Some(*until);
                 self.show_notice(format!("waiting {}: {failure}", Span(until.since(progress.now))));

@@ -42,6 +42,7 @@ impl EventSink for Digest {
             }
             RunEvent::Changed(_)
             | RunEvent::Paused { .. }
+            | RunEvent::Allowed { .. }
             | RunEvent::PollFailed { .. }
             | RunEvent::Heartbeat
             | RunEvent::Finished => {}

@@ -111,6 +111,7 @@ impl Outlook {
                 }
                 Transition::Intended(_)
                 | Transition::Retracted
+                | Transition::Found { .. }
                 | Transition::Deferred { .. }
                 | Transition::Ended { .. } => {}
             }

@@ -50,6 +50,8 @@ enum Body<'a> {
     Retracted { sample: SampleId },
     /// The API took it.
     Accepted { sample: SampleId, attempt: Attempt, task_id: &'a TaskId, cost_usd: Usd },
+    /// The task of a submission in doubt became known.
+    Found { sample: SampleId, attempt: Attempt, task_id: &'a TaskId },
     /// The task failed, and a new one will be bought after `not_before`.
     Deferred {
         sample: SampleId,
@@ -67,6 +69,8 @@ enum Body<'a> {
         #[serde(flatten)]
         error: ErrorFields<'a>,
     },
+    /// What the account allows now, as refusals have taught.
+    Allowed { requests_per_minute: u32, concurrent_tasks: u32 },
     /// A look at a task failed, which changes nothing.
     PollFailed {
         sample: SampleId,
@@ -133,6 +137,10 @@ impl<'a> Body<'a> {
             RunEvent::Paused { until, failure } => {
                 Self::Paused { until: birth.at(*until), error: (*failure).into() }
             }
+            RunEvent::Allowed { requests_per_minute, concurrent_tasks } => Self::Allowed {
+                requests_per_minute: *requests_per_minute,
+                concurrent_tasks: *concurrent_tasks,
+            },
             RunEvent::PollFailed { sample, failure } => {
                 Self::PollFailed { sample: *sample, error: (*failure).into() }
             }
@@ -157,6 +165,9 @@ impl<'a> Body<'a> {
             Transition::Retracted => Self::Retracted { sample },
             Transition::Accepted { task, attempt, cost } => {
                 Self::Accepted { sample, attempt: *attempt, task_id: task, cost_usd: *cost }
+            }
+            Transition::Found { task, attempt, .. } => {
+                Self::Found { sample, attempt: *attempt, task_id: task }
             }
             Transition::Deferred { not_before, failure, .. } => {
                 Self::Deferred { sample, not_before: birth.at(*not_before), error: failure.into() }
@@ -296,6 +307,7 @@ impl EventSink for EventLog {
                 RunEvent::Changed(change) => change.at,
                 RunEvent::Started { .. }
                 | RunEvent::Paused { .. }
+                | RunEvent::Allowed { .. }
                 | RunEvent::PollFailed { .. }
                 | RunEvent::Balance(_)
                 | RunEvent::BuyingStopped(_)

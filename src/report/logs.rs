@@ -105,6 +105,9 @@ impl EventSink for LoggedEvents {
                 let seconds = until.since(progress.now).as_secs_f64();
                 info!(seconds, %failure, "waiting");
             }
+            RunEvent::Allowed { requests_per_minute, concurrent_tasks } => {
+                info!(requests_per_minute, concurrent_tasks, "what the account allows now");
+            }
             RunEvent::PollFailed { sample, failure } => debug!(%sample, %failure, "a look at a task failed"),
             RunEvent::Balance(left) => info!(usd = %left, "balance"),
             RunEvent::BuyingStopped(halt) => info!(reason = %HaltReason(halt), "buying stopped"),
@@ -128,6 +131,9 @@ fn log_change(Change { sample, transition, .. }: &Change) {
         Transition::Retracted => debug!(%sample, "not accepted; it will be submitted again"),
         Transition::Accepted { task, attempt, .. } => {
             debug!(%sample, attempt = attempt.0, %task, "accepted");
+        }
+        Transition::Found { task, attempt, .. } => {
+            info!(%sample, attempt = attempt.0, %task, "the task of a submission in doubt was found");
         }
         Transition::Deferred { failure, .. } => {
             info!(%sample, %failure, "the task failed; a new one will be bought");

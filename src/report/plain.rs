@@ -130,6 +130,12 @@ impl<W: Write> EventSink for Plain<W> {
                 let wait = Span(until.since(progress.now));
                 self.line(progress, &format!("waiting {wait}: {failure}"));
             }
+            RunEvent::Allowed { requests_per_minute, concurrent_tasks } => {
+                let (requests, tasks) =
+                    (Count((*requests_per_minute).into()), Count((*concurrent_tasks).into()));
+                let text = format!("the account allows about {requests} requests/min and {tasks} tasks now");
+                self.line(progress, &text);
+            }
             RunEvent::BuyingStopped(halt) => {
                 self.line(progress, &format!("buying stopped: {}", HaltReason(halt)));
             }

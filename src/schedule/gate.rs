@@ -11,6 +11,14 @@
 //! spacing is `T = (60 s + J) / (N − b + 1)`, rounded up, which keeps every window at or below `N`
 //! through such stalls for about 95 % of the pace. The bucket starts empty: what an earlier
 //! process sent in the last minute was admitted at the same spacing, so that restarts add nothing.
+//!
+//! # When less is allowed than documented
+//!
+//! Another program may use the account, or the documents may be wrong. When a request is refused
+//! for the rate, what went out in the 60 seconds before it is all that is allowed: the pace falls
+//! to just below that, nothing passes until a window of 60 s has room again (a server that counts
+//! refused requests would stay shut otherwise), and later the pace climbs back
+//! ([`super::allowance`]). A new pace is a new limiter, drained.
 
 use std::num::NonZeroU32;
 use std::ops::Add;
@@ -24,6 +32,8 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use super::allowance::{Allowance, Manner};
+use super::last_minute::LastMinute;
 use crate::job::Stamp;
 
 /// The span over which the account's requests are counted.
@@ -36,6 +46,12 @@ pub const LONGEST_STALL: Duration = Duration::from_secs(3);
 /// A request whose permit is older than this is not sent: what is left of [`LONGEST_STALL`] is
 /// for the way to the server.
 pub const STALE_PERMIT: Duration = Duration::from_secs(2);
+
+/// How the pace falls and climbs. Two hundredths are left free because a second is the grain of the
+/// count; a tenth of the documented pace is always tried, since a service that refuses more than
+/// that is away rather than busy; and a climb is borne once a whole window has been filled at its
+/// pace.
+const MANNER: Manner = Manner { margin: 20, floor: 100, patience: Duration::from_secs(63) };
 
 /// Whether a request may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +81,18 @@ impl Pace {
     }
 }
 
+type Limiter = RateLimiter<NotKeyed, InMemoryState, StampClock, NoOpMiddleware<Tick>>;
+
 /// Admission of requests.
 #[derive(Debug)]
 pub struct Gate {
     time: Arc<AtomicU64>,
-    limiter: RateLimiter<NotKeyed, InMemoryState, StampClock, NoOpMiddleware<Tick>>,
+    limiter: Limiter,
     paused_until: Stamp,
+    allowance: Allowance,
+    sent: LastMinute,
+    /// When the pace fell last: a refusal of what was sent before is old news.
+    fell_at: Stamp,
 }
 
 impl Gate {
@@ -78,15 +100,15 @@ impl Gate {
     /// `now`: the first permit comes one spacing later.
     #[must_use]
     pub fn new(requests_per_minute: NonZeroU32, now: Stamp) -> Self {
-        let pace = Pace::of(requests_per_minute);
         let time = Arc::new(AtomicU64::new(now.as_nanos()));
-        let quota = Quota::with_period(pace.spacing)
-            .unwrap_or(Quota::per_hour(NonZeroU32::MIN))
-            .allow_burst(pace.burst);
-        let limiter = RateLimiter::direct_with_clock(quota, StampClock(Arc::clone(&time)));
-        // Drained at birth. The burst always fits, so there is no answer to look at.
-        let _ = limiter.check_n(pace.burst);
-        Self { time, limiter, paused_until: Stamp::BIRTH }
+        Self {
+            limiter: drained(requests_per_minute, &time),
+            time,
+            paused_until: Stamp::BIRTH,
+            allowance: Allowance::new(requests_per_minute.get(), MANNER),
+            sent: LastMinute::default(),
+            fell_at: Stamp::BIRTH,
+        }
     }
 
     /// Takes a permit, if one is to be had now.
@@ -95,14 +117,49 @@ impl Gate {
             return Admission::NotBefore(self.paused_until);
         }
         self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        if self.allowance.climb(now) {
+            self.limiter = drained(self.pace(), &self.time);
+        }
+        if self.allowance.is_lowered() {
+            let room = self.sent.below(self.allowance.allowed(), now);
+            if room > now {
+                self.allowance.want_more();
+                return Admission::NotBefore(room);
+            }
+        }
         match self.limiter.check() {
-            Ok(()) => Admission::Granted,
+            Ok(()) => {
+                self.sent.count(now);
+                Admission::Granted
+            }
             Err(not_until) => {
+                self.allowance.want_more();
                 let at = Stamp::from_nanos(not_until.earliest_possible().0);
                 // Never an instant that has passed: a caller that waits for it must move on.
                 Admission::NotBefore(at.max(now + Duration::from_nanos(1)))
             }
         }
+    }
+
+    /// A request that was sent at `sent` was refused because there had been too many. Those of
+    /// requests sent before the pace fell last say nothing new.
+    pub fn refused(&mut self, sent: Stamp, now: Stamp) {
+        if sent < self.fell_at {
+            return;
+        }
+        self.fell_at = now;
+        self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        // The refused request itself was one too many.
+        let in_use = self.sent.total_until(sent, now).saturating_sub(1);
+        self.allowance.refused(in_use, now);
+        self.limiter = drained(self.pace(), &self.time);
+    }
+
+    /// Requests in 60 seconds that are taken to be allowed now: as documented, or what refusals have
+    /// taught.
+    #[must_use]
+    pub fn pace(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.allowance.allowed()).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Lets nothing pass before `until`; an earlier, longer pause stays.
@@ -115,6 +172,17 @@ impl Gate {
     pub const fn paused_until(&self) -> Stamp {
         self.paused_until
     }
+}
+
+/// A limiter for this pace, with nothing in it. The burst always fits, so there is no answer to look
+/// at.
+fn drained(per_minute: NonZeroU32, time: &Arc<AtomicU64>) -> Limiter {
+    let pace = Pace::of(per_minute);
+    let quota =
+        Quota::with_period(pace.spacing).unwrap_or(Quota::per_hour(NonZeroU32::MIN)).allow_burst(pace.burst);
+    let limiter = RateLimiter::direct_with_clock(quota, StampClock(Arc::clone(time)));
+    let _ = limiter.check_n(pace.burst);
+    limiter
 }
 
 /// The limiter's view of time: the last stamp the gate was asked about.
@@ -272,5 +340,60 @@ mod tests {
         gate.pause_until(Stamp::from_millis(7_000));
         assert_eq!(gate.admit(at), Admission::NotBefore(Stamp::from_millis(9_000)));
         assert_eq!(gate.admit(Stamp::from_millis(9_000)), Admission::Granted);
+    }
+
+    /// A server that allows `truth` requests in any 60 seconds, refused ones counted, and answers
+    /// 100 ms later. Gives requests sent, those refused, and the share of `truth` that was sent in
+    /// the last half.
+    fn settle(documented: u32, truth: usize, minutes: u64) -> (usize, usize, f64) {
+        let mut gate = Gate::new(per_minute(documented), Stamp::BIRTH);
+        let (mut now, end) = (Stamp::BIRTH, Stamp::from_millis(minutes * 60_000));
+        let mut window = std::collections::VecDeque::new();
+        let mut answers: std::collections::VecDeque<(Stamp, Stamp)> = std::collections::VecDeque::new();
+        let (mut sent, mut refused, mut late) = (0_usize, 0_usize, 0_u32);
+        while now < end {
+            while let Some((at, request)) = answers.front().copied().filter(|(at, _)| *at <= now) {
+                answers.pop_front();
+                gate.refused(request, at);
+                gate.pause_until(at + Duration::from_millis(500));
+            }
+            match gate.admit(now) {
+                Admission::Granted => {
+                    while window.front().is_some_and(|old| now.since(*old) >= WINDOW) {
+                        window.pop_front();
+                    }
+                    window.push_back(now);
+                    sent += 1;
+                    if window.len() > truth {
+                        refused += 1;
+                        answers.push_back((now + Duration::from_millis(100), now));
+                    } else if now.as_millis() * 2 >= end.as_millis() {
+                        late += 1;
+                    }
+                }
+                Admission::NotBefore(at) => {
+                    now = answers.front().map_or(at, |(answer, _)| at.min(*answer)).min(end);
+                }
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a share of small counts")]
+        let share = f64::from(late) / (truth as f64 * minutes as f64 / 2.0);
+        (sent, refused, share)
+    }
+
+    #[test]
+    fn at_half_the_documented_limit_it_settles_close_below_that() {
+        for truth in [5_000, 9_000, 2_000] {
+            let (sent, refused, share) = settle(10_000, truth, 60);
+            assert!(share > 0.92, "{share} of {truth}");
+            assert!(refused * 200 < sent, "{refused} refused of {sent} at {truth}");
+        }
+    }
+
+    #[test]
+    fn at_the_documented_limit_nothing_is_refused() {
+        let (_, refused, share) = settle(10_000, 10_000, 30);
+        assert_eq!(refused, 0);
+        assert!(share > 0.94, "{share}");
     }
 }

@@ -13,81 +13,33 @@
 //!   │                  └─Ended(unknown)▶ InDoubt ─▶ (leaves when its task cannot be alive)
 //! ```
 
+mod allowance;
 pub mod cadence;
+mod config;
 pub mod gate;
 mod invariants;
+mod last_minute;
+mod lifetimes;
 mod protocol;
 pub mod retry;
 mod timers;
 mod transitions;
+mod trouble;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+pub use config::*;
+pub use last_minute::LastMinute;
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
 
-use crate::job::{Attempt, Failure, Limits, SampleId, Stamp, TaskId, Usd};
-use cadence::Cadence;
+use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
+use allowance::{Allowance, Manner};
 use gate::{Admission, Gate};
-use retry::{FullJitter, RetryPolicy};
+use lifetimes::Lifetimes;
+use retry::FullJitter;
 use timers::{Timers, Token};
-
-/// Unanswered submissions allowed before the first acceptance: enough to be quick, few enough
-/// that a broken account, price or network is found out for a few cents.
-pub const SLOW_START: u32 = 4;
-
-/// Answers in a row that speak of a service in trouble before it counts as an outage.
-pub const OUTAGE_STREAK: u32 = 10;
-
-/// A sample that waits longer than this gives its slot to another.
-pub const KEEP_SLOT_FOR: Duration = Duration::from_secs(5);
-
-/// How long the API may deny knowing a task it accepted before the task counts as lost; it may
-/// take a moment until a new task can be asked about everywhere.
-pub const LOST_AFTER: Duration = Duration::from_mins(10);
-
-/// Age below which a task the API does not know is simply new.
-pub const NEW_TASK: Duration = Duration::from_secs(30);
-
-/// Fewer unknown tasks than this never stop a run: one task can be lost, many at once cannot.
-pub const FEWEST_VANISHED: usize = 5;
-
-/// Looks refused for the key, in a row, after which watching stops.
-pub const KEY_REFUSALS: u32 = 3;
-
-/// Unclear looks in a row after which an overdue task is given up on all the same.
-pub const UNCLEAR_LOOKS: u32 = 5;
-
-/// What governs a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// What the account allows.
-    pub limits: Limits,
-    /// When to look at tasks.
-    pub cadence: Cadence,
-    /// When to pay again.
-    pub retry: RetryPolicy,
-    /// Age at which a live task is given up on.
-    pub task_timeout: Duration,
-    /// How long the service may be away before the run stops.
-    pub outage_timeout: Duration,
-    /// Samples that may end other than well before buying stops; `None` for any number.
-    pub max_failures: Option<u64>,
-}
-
-impl Default for Config {
-    /// The documented limits and the vendor's advice.
-    fn default() -> Self {
-        Self {
-            limits: Limits::DOCUMENTED,
-            cadence: Cadence::VENDOR,
-            retry: RetryPolicy { paid_retries: 1, seed: 0 },
-            task_timeout: Duration::from_mins(30),
-            outage_timeout: Duration::from_hours(1),
-            max_failures: None,
-        }
-    }
-}
+use trouble::{Holding, Outage, Trial};
 
 /// An event that cannot happen to a sample as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +72,7 @@ enum Phase {
     Submitting { attempt: Attempt, permit: Stamp },
     Running(Watch),
     BackingOff,
-    InDoubt,
+    InDoubt { since: Stamp },
 }
 
 impl Phase {
@@ -130,7 +82,7 @@ impl Phase {
             Self::Submitting { .. } => "submitting",
             Self::Running(_) => "running",
             Self::BackingOff => "backing off",
-            Self::InDoubt => "in doubt",
+            Self::InDoubt { .. } => "in doubt",
         }
     }
 }
@@ -140,6 +92,9 @@ impl Phase {
 struct Watch {
     task: TaskId,
     accepted: Stamp,
+    /// What the task time-out counts from: a task that comes back from the state file has all of it
+    /// before it, since the time since its acceptance may be a clock's mistake.
+    watched_since: Stamp,
     last_look: Option<Stamp>,
     /// A look is due or under way.
     looking: bool,
@@ -150,28 +105,19 @@ struct Watch {
     last_chance: bool,
 }
 
-/// A service that is away, until a submission is answered well: a balance that answers says only
-/// that the service can be reached.
-#[derive(Debug, Clone)]
-struct Outage {
-    since: Stamp,
-    next_probe: Stamp,
-    /// From a trial that ends in doubt to the next probe; each such trial may cost a video.
-    wait: Duration,
-    trial: Trial,
-    failure: Failure,
+/// What earlier processes did, as far as it counts in this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Before {
+    /// Samples that ended other than well.
+    pub failures: u64,
+    /// What was accepted or is in doubt, at list price. Intents without an answer are not in it.
+    pub spent: Usd,
 }
 
-/// The one submission that may find out whether an outage is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trial {
-    /// Not before the balance endpoint answers.
-    Barred,
-    /// The next submission is it.
-    Allowed,
-    /// It is under way.
-    Sent,
-}
+/// How the slots in use fall and climb. One hundredth is left free for tasks whose end nobody has
+/// noticed yet; a hundredth is always tried; a climb is borne once tasks that it let in have been
+/// alive together for about as long as a task lasts.
+const SLOT_MANNER: Manner = Manner { margin: 10, floor: 10, patience: Duration::from_mins(2) };
 
 /// The pure core. See the module.
 #[derive(Debug)]
@@ -179,6 +125,7 @@ enum Trial {
 pub struct Schedule {
     config: Config,
     gate: Gate,
+    began: Stamp,
     samples: HashMap<SampleId, Sample>,
     /// Samples whose tasks came back from the state file. Should one become ready again, the queue
     /// may bring it a second time.
@@ -190,6 +137,9 @@ pub struct Schedule {
     /// Tasks whose next look is due, longest due first.
     looks: VecDeque<SampleId>,
     timers: Timers,
+    /// Submissions in doubt whose task could be alive, by when they were sent.
+    doubts: BTreeSet<(Stamp, SampleId)>,
+    lifetimes: Lifetimes,
     changes: Vec<Change>,
     /// Slots held by samples here.
     held: u32,
@@ -198,9 +148,13 @@ pub struct Schedule {
     reclaiming: bool,
     submitting: u32,
     running: u32,
+    /// Those of them that hold no slot.
+    running_without_slot: u32,
     backing_off: u32,
     /// Submissions that may be unanswered at once.
     window: u32,
+    /// Tasks that may be alive at once, as refusals have taught.
+    slots_allowed: Allowance,
     queue_ended: bool,
     /// Whether tasks are still looked at.
     watching: bool,
@@ -209,11 +163,20 @@ pub struct Schedule {
     halt: Option<Halt>,
     /// Samples that ended other than well.
     failures: u64,
-    waits: FullJitter,
-    /// Why everyone waits, for whom it may concern.
-    paused_for: Option<Failure>,
-    /// When the present pause began: refusals of requests sent before are old news.
-    paused_at: Stamp,
+    /// What was accepted or is in doubt, and what submissions without an answer may cost.
+    spent: Usd,
+    reserved: Usd,
+    accepted_any: bool,
+    /// Submissions refused for what they ask, while none was accepted.
+    rejected_first: u32,
+    /// Everyone waits.
+    pause: Holding,
+    /// Submissions wait, looks do not.
+    hold: Holding,
+    /// Looks answered since a submission was refused for "too many requests", and when that was.
+    suspicion: Option<(Stamp, u32)>,
+    /// Since when every submission was refused because there were too many of something.
+    throttled: Option<(Stamp, Failure)>,
     trouble: u32,
     outage: Option<Outage>,
     probing: bool,
@@ -221,35 +184,46 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A core with nothing in flight. `failures` counts the samples that an earlier process saw
-    /// end other than well.
+    /// A core with nothing in flight, in a process that begins at `now`.
     #[must_use]
-    pub fn new(config: Config, gate: Gate, failures: u64) -> Self {
+    pub fn new(config: Config, gate: Gate, before: Before, now: Stamp) -> Self {
+        let seed = config.retry.seed;
         Self {
             config,
             gate,
+            began: now,
             samples: HashMap::new(),
             came_back: HashSet::new(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             looks: VecDeque::new(),
             timers: Timers::default(),
+            doubts: BTreeSet::new(),
+            lifetimes: Lifetimes::default(),
             changes: Vec::new(),
             held: 0,
             lent: 0,
             reclaiming: false,
             submitting: 0,
             running: 0,
+            running_without_slot: 0,
             backing_off: 0,
             window: SLOW_START,
+            slots_allowed: Allowance::new(config.limits.concurrent_tasks.get(), SLOT_MANNER),
             queue_ended: false,
             watching: true,
             leaving: false,
-            halt: None,
-            failures,
-            waits: FullJitter::for_everyone(config.retry.seed),
-            paused_for: None,
-            paused_at: Stamp::BIRTH,
+            halt: config.collect_only.then_some(Halt::CollectOnly),
+            failures: before.failures,
+            spent: before.spent,
+            reserved: Usd::ZERO,
+            accepted_any: false,
+            rejected_first: 0,
+            pause: Holding::new(FullJitter::for_everyone(seed)),
+            // Other draws than for everyone.
+            hold: Holding::new(FullJitter::for_everyone(!seed)),
+            suspicion: None,
+            throttled: None,
             trouble: 0,
             outage: None,
             probing: false,
@@ -269,10 +243,22 @@ impl Schedule {
         self.halt.as_ref()
     }
 
-    /// Until when everyone waits, and why.
+    /// Until when everyone waits, or submissions alone do, and why.
     #[must_use]
     pub fn pause(&self) -> Option<(Stamp, &Failure)> {
-        self.paused_for.as_ref().map(|failure| (self.gate.paused_until(), failure))
+        self.pause.told().or_else(|| self.hold.told())
+    }
+
+    /// Requests a minute and tasks at once that are taken to be allowed now: as documented, or less
+    /// where refusals have taught so.
+    #[must_use]
+    pub fn allowed(&self) -> (u32, u32) {
+        (self.gate.pace().get(), self.slots_allowed.allowed())
+    }
+
+    /// A permit for a request that is none of the core's own.
+    pub fn admit(&mut self, now: Stamp) -> Admission {
+        self.gate.admit(now)
     }
 
     /// Submissions sent and not answered.
@@ -311,8 +297,14 @@ impl Schedule {
         }
         let mut wake = self.timers.next();
         let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+        if let Some((since, _)) = self.doubts.first() {
+            not_before(*since + self.doubts_last());
+        }
         if let Some(outage) = self.outage.as_ref() {
             not_before(outage.since + self.config.outage_timeout);
+        }
+        if let Some(end) = self.ends_at().filter(|end| *end > now) {
+            not_before(end);
         }
         if let Some(probe_at) = self.next_probe() {
             if probe_at > now {
@@ -328,16 +320,22 @@ impl Schedule {
             }
         }
         // A submission into a free slot uses it for certain; a look only perhaps frees one.
-        if self.may_submit() {
+        if self.may_submit() && now < self.hold.until() {
+            not_before(self.hold.until());
+        } else if self.may_submit() {
             match self.gate.admit(now) {
                 Admission::Granted => {
                     if let Some(submit) = self.submit_next(now) {
                         return Step::Act(submit);
                     }
                 }
-                Admission::NotBefore(at) => not_before(at),
+                Admission::NotBefore(at) => {
+                    not_before(at);
+                    return wake.map_or(Step::Wait, Step::WakeAt);
+                }
             }
-        } else if self.watching && !self.looks.is_empty() {
+        }
+        if self.watching && !self.looks.is_empty() {
             match self.gate.admit(now) {
                 Admission::Granted => {
                     if let Some(look) = self.look_next(now) {
@@ -366,19 +364,34 @@ impl Schedule {
                     self.backing_off -= 1;
                     if sample.holds_slot { &mut self.ready } else { &mut self.slotless }.push_back(id);
                 }
-                Phase::InDoubt => self.leave(id),
-                Phase::Ready | Phase::Submitting { .. } => {}
+                Phase::Ready | Phase::Submitting { .. } | Phase::InDoubt { .. } => {}
             }
         }
-        if now >= self.gate.paused_until() {
-            self.paused_for = None;
-        }
-        if let Some(outage) = &self.outage
-            && now.since(outage.since) >= self.config.outage_timeout
+        while let Some((since, id)) = self.doubts.first().copied()
+            && since + self.doubts_last() <= now
         {
-            let halt = Halt::Outage(outage.failure.clone());
-            self.stop_buying(halt);
+            self.leave(id);
         }
+        if self.ends_at().is_some_and(|end| end <= now) && !self.halt.as_ref().is_some_and(Halt::leaves_tasks)
+        {
+            self.stop_buying(Halt::TimeUp);
+        }
+        self.stop_at_the_cap();
+        self.pause.expire(now);
+        self.hold.expire(now);
+        self.slots_allowed.climb(now);
+        self.give_up_on_an_outage(now);
+    }
+
+    /// From a submission in doubt to the moment when its task cannot be alive.
+    fn doubts_last(&self) -> Duration {
+        ACCEPTED_WITHIN + self.lifetimes.could_last(self.config.task_timeout)
+    }
+
+    /// Tasks that are or could be alive, submissions without an answer included.
+    fn alive(&self) -> u32 {
+        let doubts = u32::try_from(self.doubts.len()).unwrap_or(u32::MAX);
+        self.submitting + (self.running - self.running_without_slot) + doubts
     }
 
     /// Slots to give to the semaphore, or to take back from it for samples that gave theirs up.
@@ -419,12 +432,37 @@ impl Schedule {
         self.outage.as_ref().filter(barred).map(|outage| outage.next_probe)
     }
 
-    fn may_submit(&self) -> bool {
+    fn may_submit(&mut self) -> bool {
         let trusted = match &self.outage {
             None => self.submitting < self.window,
             Some(outage) => outage.trial == Trial::Allowed,
         };
-        trusted && !self.ready.is_empty() && self.halt.is_none()
+        if !trusted || self.halt.is_some() {
+            return false;
+        }
+        let Some(sample) = self.ready.front().and_then(|id| self.samples.get(id)) else { return false };
+        if self.alive() >= self.slots_allowed.allowed() {
+            self.slots_allowed.want_more();
+            return false;
+        }
+        self.config.max_cost.is_none_or(|most| self.spent + self.reserved + sample.price <= most)
+    }
+
+    /// Stops buying when the next sample costs more than is left of what may be spent. While
+    /// something is unanswered it may yet be refused, and cost nothing.
+    fn stop_at_the_cap(&mut self) {
+        let Some(most) = self.config.max_cost.filter(|_| self.submitting == 0 && self.halt.is_none()) else {
+            return;
+        };
+        let next = self.ready.front().and_then(|id| self.samples.get(id));
+        if next.is_some_and(|sample| self.spent + sample.price > most) {
+            self.stop_buying(Halt::CostCap(most));
+        }
+    }
+
+    /// When the run has lasted as long as it may.
+    fn ends_at(&self) -> Option<Stamp> {
+        self.config.max_duration.map(|lasts| self.began + lasts)
     }
 
     fn submit_next(&mut self, now: Stamp) -> Option<Action> {
@@ -432,6 +470,7 @@ impl Schedule {
         let sample = self.samples.get_mut(&id)?;
         let attempt = Attempt(sample.attempts).next();
         sample.phase = Phase::Submitting { attempt, permit: now };
+        self.reserved = self.reserved + sample.price;
         if let Some(outage) = &mut self.outage {
             outage.trial = Trial::Sent;
         }
@@ -456,8 +495,8 @@ impl Schedule {
             return true;
         }
         let nothing_sent = self.submitting == 0;
-        match self.halt {
-            Some(Halt::Interrupted) => nothing_sent,
+        match &self.halt {
+            Some(halt) if halt.leaves_tasks() => nothing_sent,
             Some(_) => nothing_sent && (self.running == 0 || !self.watching),
             None => {
                 let nothing_ready =

@@ -92,6 +92,13 @@ pub enum Event {
         /// What it came to.
         answer: Polled,
     },
+    /// A callback named the task of a submission in doubt, whose number is the entry's `attempts`.
+    TaskFound {
+        /// The sample.
+        entry: Entry,
+        /// The task's name.
+        task: TaskId,
+    },
     /// A look at the balance was answered.
     Balance(Balance),
     /// The semaphore gave back this many of the slots asked for with [`Action::ReclaimSlots`].
@@ -170,6 +177,15 @@ pub enum Transition {
         /// What it costs.
         cost: Usd,
     },
+    /// The task of a submission in doubt became known; it was counted and charged as a doubt.
+    Found {
+        /// The task's name.
+        task: TaskId,
+        /// Which submission.
+        attempt: Attempt,
+        /// Whether the sample had been put back already, to be bought again.
+        put_back: bool,
+    },
     /// The task failed in a way that a new submission may mend; ready again.
     Deferred {
         /// Not to be submitted before this.
@@ -215,4 +231,24 @@ pub enum Halt {
     Disk(String),
     /// The run was only to collect what is bought already (`--no-buy`).
     CollectOnly,
+}
+
+impl Halt {
+    /// Whether the run ends once every submission is answered, leaving tasks for the next run to
+    /// collect; after any other reason they are watched to their end.
+    #[must_use]
+    pub const fn leaves_tasks(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::TimeUp => true,
+            Self::NoMoney(_)
+            | Self::KeyRefused(_)
+            | Self::Outage(_)
+            | Self::TooManyFailures(_)
+            | Self::TasksVanish(_)
+            | Self::NothingAccepted(_)
+            | Self::CostCap(_)
+            | Self::Disk(_)
+            | Self::CollectOnly => false,
+        }
+    }
 }

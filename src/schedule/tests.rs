@@ -13,7 +13,7 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 use crate::api::{Polled, Refusal, RefusalCause, Submitted, TaskFailure, Verdict};
-use crate::job::{FailureKind, Outcome, Status, Video};
+use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 
 const PRICE: Usd = Usd::from_cents(20);
 
@@ -75,6 +75,8 @@ struct World<'a> {
     arrivals: Vec<Stamp>,
     most_alive: usize,
     doubted: HashSet<SampleId>,
+    /// Callbacks that bring the task of a doubt, with when.
+    callbacks: Vec<(Stamp, Entry, TaskId)>,
     /// The process.
     core: Schedule,
     permits: u32,
@@ -101,7 +103,8 @@ impl<'a> World<'a> {
             arrivals: Vec::new(),
             most_alive: 0,
             doubted: HashSet::new(),
-            core: Schedule::new(config, Gate::new(limits.requests_per_minute, now), 0),
+            callbacks: Vec::new(),
+            core: Schedule::new(config, Gate::new(limits.requests_per_minute, now), Before::default(), now),
             permits: 0,
             cursor: 0,
             queue_told: false,
@@ -121,8 +124,10 @@ impl<'a> World<'a> {
         self.permits = 0;
         self.cursor = 0;
         self.queue_told = false;
-        self.core =
-            Schedule::new(self.config, Gate::new(self.config.limits.requests_per_minute, self.now), 0);
+        let spent = self.rows.values().fold(Usd::ZERO, |sum, row| sum + row.cost);
+        let before = Before { failures: 0, spent };
+        let gate = Gate::new(self.config.limits.requests_per_minute, self.now);
+        self.core = Schedule::new(self.config, gate, before, self.now);
         for (id, stored) in self.rows.clone() {
             let state = match stored.row.clone() {
                 Row::Submitting { since } => Stored::Submitting { since },
@@ -152,6 +157,13 @@ impl<'a> World<'a> {
                 (Row::Submitting { .. }, Transition::Accepted { task, attempt, cost }) => {
                     stored.attempts = attempt.0;
                     stored.cost = stored.cost + cost;
+                    Row::Running { task, accepted: change.at }
+                }
+                (
+                    Row::Ended { status: Status::Unknown, .. },
+                    Transition::Found { task, attempt, put_back: false },
+                ) => {
+                    assert_eq!(attempt.0, stored.attempts);
                     Row::Running { task, accepted: change.at }
                 }
                 (Row::Running { .. }, Transition::Deferred { not_before, paid_retries, .. }) => {
@@ -204,13 +216,23 @@ impl<'a> World<'a> {
             0..=15 => {
                 self.doubted.insert(sample);
                 if pick.is_multiple_of(2) {
-                    take(self);
+                    let task = take(self);
+                    if pick.is_multiple_of(4) {
+                        let entry = entry(sample, &self.rows[&sample], Stamp::BIRTH);
+                        let ends = self.tasks[&task].dies + Duration::from_secs(u64::from(pick));
+                        self.callbacks.push((ends, Entry { attempts: attempt.0, ..entry }, task));
+                    }
                 }
                 Submitted::InDoubt(failure(FailureKind::Doubt))
             }
             16..=23 => Submitted::Rejected(failure(FailureKind::Input)),
             24..=39 => Submitted::NotAccepted(Refusal {
-                cause: RefusalCause::Rate,
+                cause: match pick % 4 {
+                    0 => RefusalCause::Rate,
+                    1 => RefusalCause::Concurrency,
+                    2 => RefusalCause::Unavailable,
+                    _ => RefusalCause::Connect,
+                },
                 retry_after: (pick.is_multiple_of(2)).then_some(Duration::from_secs(7)),
                 failure: failure(FailureKind::Transient),
             }),
@@ -231,7 +253,7 @@ impl<'a> World<'a> {
         let answer = match pick {
             0..=9 => Polled::Unclear(failure(FailureKind::Transient)),
             10..=14 => Polled::NotAnswered(Refusal {
-                cause: RefusalCause::Unavailable,
+                cause: if pick.is_multiple_of(2) { RefusalCause::Rate } else { RefusalCause::Unavailable },
                 retry_after: None,
                 failure: failure(FailureKind::Transient),
             }),
@@ -276,6 +298,7 @@ impl<'a> World<'a> {
             if self.choices.one_in(97) {
                 self.crash();
             }
+            self.call_back();
             self.admit();
             match self.core.poll(self.now) {
                 Step::Act(Action::Submit { sample, attempt, permit }) => {
@@ -312,6 +335,18 @@ impl<'a> World<'a> {
             self.uncommitted.extend(self.core.take_changes());
         }
         panic!("the story does not end: {:?}", self.core);
+    }
+
+    /// Callbacks that have come, as far as the state file knows of their doubt.
+    fn call_back(&mut self) {
+        let due: Vec<_> = self.callbacks.extract_if(.., |(at, ..)| *at <= self.now).collect();
+        for (_, entry, task) in due {
+            let known = matches!(self.rows[&entry.sample].row, Row::Ended { status: Status::Unknown, .. });
+            if known && self.uncommitted.iter().all(|change| change.sample != entry.sample) {
+                self.doubted.remove(&entry.sample);
+                self.core.handle(Event::TaskFound { entry, task }, self.now).unwrap();
+            }
+        }
     }
 
     fn pass_time(&mut self, step: &Step) {
@@ -385,7 +420,8 @@ proptest! {
 
 /// A core and the steps to drive it by hand.
 fn core(config: Config) -> Schedule {
-    Schedule::new(config, Gate::new(config.limits.requests_per_minute, Stamp::BIRTH), 0)
+    let gate = Gate::new(config.limits.requests_per_minute, Stamp::BIRTH);
+    Schedule::new(config, gate, Before::default(), Stamp::BIRTH)
 }
 
 /// Everything the core wants to do up to `until`, with when.
@@ -543,6 +579,254 @@ fn ten_answers_of_a_service_in_trouble_pause_buying_until_the_balance_answers() 
     accept(&mut core, trial[0].0, now);
     let sent = submits(&actions(&mut core, now, now + Duration::from_secs(1))).len();
     assert_eq!(sent, SLOW_START as usize + 1);
+}
+
+/// Refuses a submission for `cause`, without saying when to come again.
+fn refuse(core: &mut Schedule, sample: SampleId, cause: RefusalCause, now: Stamp) {
+    let refusal = Refusal { cause, retry_after: None, failure: failure(FailureKind::Transient) };
+    let answer = Submitted::NotAccepted(refusal);
+    core.handle(Event::Submitted { sample, attempt: Attempt(1), answer }, now).unwrap();
+}
+
+/// A core that watches `tasks` tasks, all accepted by the stamp given back.
+fn watching(config: Config, tasks: i64, more: i64) -> (Schedule, Stamp) {
+    let mut core = core(config);
+    admit_many(&mut core, tasks + more);
+    let mut now = Stamp::BIRTH;
+    let mut accepted = 0;
+    while accepted < tasks {
+        now = now + Duration::from_millis(10);
+        for id in submits(&actions(&mut core, now, now)) {
+            if accepted < tasks {
+                accept(&mut core, id.0, now);
+                accepted += 1;
+            } else {
+                // Sent before anybody knew that there is no room.
+                core.handle(Event::NotSent { sample: id, attempt: Attempt(1) }, now).unwrap();
+            }
+        }
+    }
+    (core, now)
+}
+
+#[test]
+fn too_many_tasks_lower_the_slots_and_leave_the_looks_alone() {
+    let (mut core, mut now) = watching(Config::default(), 40, 20);
+    let first = submits(&actions(&mut core, now, now + Duration::from_millis(100)));
+    assert!(!first.is_empty());
+    now = now + Duration::from_millis(200);
+    for id in &first {
+        refuse(&mut core, *id, RefusalCause::Concurrency, now);
+    }
+    // The floor of a thousand slots is ten, and forty tasks are alive.
+    assert_eq!(core.allowed(), (10_000, 40));
+    assert_eq!(core.pause().map(|(until, _)| until.since(now) <= Duration::from_secs(1)), Some(true));
+    let seen = actions(&mut core, now, Stamp::from_millis(91_000));
+    assert!(submits(&seen).is_empty(), "{seen:?}");
+    assert_eq!(seen.iter().filter(|(_, action)| matches!(action, Action::Poll { .. })).count(), 40);
+    // A task that ends makes room for one.
+    let video = Video { urls: vec!["u".into()], created: None, completed: None };
+    now = Stamp::from_millis(91_000);
+    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Succeeded(video) }, now).unwrap();
+    assert_eq!(submits(&actions(&mut core, now, now + Duration::from_secs(1))).len(), 1);
+}
+
+#[test]
+fn what_there_were_too_many_of_is_told_by_the_looks() {
+    for looks_pass in [true, false] {
+        let (mut core, now) = watching(Config::default(), 40, 20);
+        let refused = submits(&actions(&mut core, now, now + Duration::from_millis(100)));
+        let now = now + Duration::from_millis(200);
+        for id in &refused {
+            refuse(&mut core, *id, RefusalCause::Rate, now);
+        }
+        assert_eq!(core.allowed(), (10_000, 1_000), "nothing is known yet");
+        let later = Stamp::from_millis(92_000);
+        let looks = actions(&mut core, Stamp::from_millis(89_000), later);
+        // One at a time finds out whether submissions pass again.
+        let trials = submits(&looks);
+        assert_eq!(trials.len(), 1);
+        refuse(&mut core, trials[0], RefusalCause::Rate, later);
+        for id in 1..=3 {
+            let answer = if looks_pass {
+                Polled::Alive
+            } else {
+                let cause = RefusalCause::Rate;
+                let failure = failure(FailureKind::Transient);
+                Polled::NotAnswered(Refusal { cause, retry_after: Some(Duration::from_secs(9)), failure })
+            };
+            core.handle(Event::Polled { sample: SampleId(id), answer }, later).unwrap();
+        }
+        let (requests, tasks) = core.allowed();
+        if looks_pass {
+            assert_eq!((requests, tasks), (10_000, 40));
+        } else {
+            assert_eq!((requests, tasks), (1_000, 1_000), "the floor: next to nothing had been sent");
+            let paused = core.pause().map(|(until, _)| until);
+            assert_eq!(paused, Some(later + Duration::from_secs(9)));
+            assert_eq!(actions(&mut core, later, later + Duration::from_secs(8)), []);
+        }
+    }
+}
+
+#[test]
+fn refusals_that_do_not_end_stop_the_run_with_its_rows_pending() {
+    let mut core = core(Config { outage_timeout: Duration::from_mins(5), ..Config::default() });
+    admit_many(&mut core, 50);
+    let (mut now, mut sent) = (Stamp::BIRTH, 0);
+    while core.halt().is_none() {
+        now = now + Duration::from_millis(500);
+        assert!(now < Stamp::from_millis(400_000));
+        for id in submits(&actions(&mut core, now, now)) {
+            sent += 1;
+            refuse(&mut core, id, RefusalCause::Rate, now);
+        }
+    }
+    assert!(matches!(core.halt(), Some(Halt::Outage(_))));
+    assert!((10..40).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_run_that_gets_nothing_accepted_stops_with_the_cause() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 100);
+    let (mut now, mut sent) = (Stamp::BIRTH, 0);
+    while core.poll(now) != Step::Finished {
+        now = now + Duration::from_secs(1);
+        for id in submits(&actions(&mut core, now, now)) {
+            sent += 1;
+            let answer =
+                Submitted::Rejected(Failure::new(FailureKind::Input, Some("http_404"), "no such model"));
+            core.handle(Event::Submitted { sample: id, attempt: Attempt(1), answer }, now).unwrap();
+        }
+    }
+    assert!((NOTHING_ACCEPTED..NOTHING_ACCEPTED + SLOW_START).contains(&sent), "{sent}");
+    let Some(Halt::NothingAccepted(failure)) = core.halt() else { panic!("{:?}", core.halt()) };
+    assert_eq!(failure.message, "no such model");
+}
+
+#[test]
+fn the_cap_is_never_passed_and_counts_what_is_unanswered() {
+    let max_cost = Some(PRICE.times(10).minus(Usd::from_micros(1)));
+    let mut core = core(Config { max_cost, ..Config::default() });
+    admit_many(&mut core, 100);
+    let mut now = Stamp::BIRTH;
+    let mut accepted = 0;
+    for round in 0.. {
+        now = now + Duration::from_secs(1);
+        let sent = submits(&actions(&mut core, now, now));
+        if sent.is_empty() {
+            break;
+        }
+        for (place, id) in sent.into_iter().enumerate() {
+            // A refusal gives back what it had reserved.
+            if round == 0 && place == 0 {
+                refuse(&mut core, id, RefusalCause::Unavailable, now);
+            } else if place == 1 {
+                let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+                core.handle(Event::Submitted { sample: id, attempt: Attempt(1), answer }, now).unwrap();
+                accepted += 1;
+            } else {
+                accept(&mut core, id.0, now);
+                accepted += 1;
+            }
+        }
+        now = now + Duration::from_secs(60);
+    }
+    assert_eq!(accepted, 9);
+    assert_eq!(core.halt(), max_cost.map(Halt::CostCap).as_ref());
+    assert_ne!(core.poll(now), Step::Finished, "what is paid for is watched");
+}
+
+#[test]
+fn time_that_is_up_ends_a_run_like_an_interruption() {
+    let mut core = core(Config { max_duration: Some(Duration::from_secs(30)), ..Config::default() });
+    admit_many(&mut core, 5);
+    actions(&mut core, Stamp::BIRTH, Stamp::from_millis(100));
+    for id in 1..=3 {
+        accept(&mut core, id, Stamp::from_millis(200));
+    }
+    actions(&mut core, Stamp::from_millis(200), Stamp::from_millis(29_000));
+    assert_eq!(core.poll(Stamp::from_millis(29_999)), Step::WakeAt(Stamp::from_millis(30_000)));
+    assert_eq!(
+        core.poll(Stamp::from_millis(30_000)),
+        Step::WakeAt(Stamp::from_millis(90_200)),
+        "answers are awaited"
+    );
+    for id in 4..=5 {
+        accept(&mut core, id, Stamp::from_millis(30_100));
+    }
+    assert_eq!(core.poll(Stamp::from_millis(30_100)), Step::Finished);
+    assert_eq!(core.halt(), Some(&Halt::TimeUp));
+}
+
+#[test]
+fn a_doubt_holds_its_slot_as_long_as_its_task_could_live() {
+    let config = Config { limits: limits(10_000, 1), ..Config::default() };
+    let mut core = core(config);
+    admit_many(&mut core, 1);
+    let sent = Stamp::from_millis(100);
+    let seen = actions(&mut core, Stamp::BIRTH, sent);
+    let Some((_, Action::Submit { permit, .. })) = seen.first().cloned() else { panic!("{seen:?}") };
+    let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+    core.handle(Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer }, sent).unwrap();
+    let Step::WakeAt(released) = core.poll(sent) else { panic!("the doubt is forgotten") };
+    assert_eq!(released, permit + ACCEPTED_WITHIN + config.task_timeout);
+    assert_eq!(core.slots_held(), 1);
+    assert_eq!(core.poll(released), Step::Act(Action::FreeSlots(1)));
+    assert_eq!(core.slots_held(), 0);
+    // Once a thousand tasks have ended within a minute, two minutes and the way are enough.
+    for _ in 0..1_000 {
+        core.lifetimes.record(Duration::from_secs(60));
+    }
+    assert!(core.doubts_last() < ACCEPTED_WITHIN + Duration::from_secs(60 * 2 * 12 / 11));
+}
+
+#[test]
+fn a_task_from_the_state_file_has_its_whole_time_out_again() {
+    let mut core = core(Config::default());
+    // By a clock that jumped, a day ago.
+    let now = Stamp::from_millis(86_400_000);
+    let entry = Entry { sample: SampleId(1), attempts: 1, paid_retries: 0, price: PRICE, not_before: now };
+    let task = TaskId::new("t1").unwrap();
+    let stored = Stored::Running { task, accepted: Stamp::from_millis(1_000) };
+    core.handle(Event::Restored(Restored { entry, stored }), now).unwrap();
+    let mut at = now;
+    while core.running() > 0 {
+        for (millis, _) in actions(&mut core, at, at + Duration::from_secs(5)) {
+            let answered = Stamp::from_millis(millis);
+            // Slots are asked for as well.
+            let _ = core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive }, answered);
+        }
+        at = at + Duration::from_secs(5);
+    }
+    assert!(at.since(now) >= Config::default().task_timeout, "{:?}", at.since(now));
+}
+
+#[test]
+fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 1);
+    let now = Stamp::from_millis(100);
+    actions(&mut core, Stamp::BIRTH, now);
+    let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+    core.handle(Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer }, now).unwrap();
+    let (spent, failures) = (core.spent, core.failures);
+    let entry = Entry { sample: SampleId(1), attempts: 1, paid_retries: 0, price: PRICE, not_before: now };
+    let task = TaskId::new("t1").unwrap();
+    let found = |entry| Event::TaskFound { entry, task: task.clone() };
+    core.handle(found(entry), now).unwrap();
+    assert_eq!((core.spent, core.failures + 1, core.running(), core.slots_held()), (spent, failures, 1, 1));
+    let changes = core.take_changes();
+    assert!(matches!(
+        changes.last().map(|c| &c.transition),
+        Some(Transition::Found { attempt: Attempt(1), .. })
+    ));
+    // A second callback, and one for a doubt whose slot was given up long ago.
+    core.handle(found(entry), now).unwrap();
+    assert!(core.take_changes().is_empty());
+    core.handle(found(Entry { sample: SampleId(2), ..entry }), now).unwrap();
+    assert_eq!((core.running(), core.slots_held()), (2, 1));
 }
 
 #[test]

@@ -7,19 +7,12 @@ use std::time::Duration;
 
 use super::retry::AfterFailure;
 use super::{
-    Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS, LOST_AFTER, NEW_TASK,
-    OUTAGE_STREAK, Outage, Phase, Restored, SLOW_START, Sample, Schedule, Stored, Transition, Trial,
+    ACCEPTED_WITHIN, Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS,
+    LOST_AFTER, NEW_TASK, NOTHING_ACCEPTED, Phase, Restored, Sample, Schedule, Stored, Transition,
     UNCLEAR_LOOKS, Watch,
 };
-use crate::api::{Balance, Polled, Refusal, Submitted, TaskFailure};
-use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, Usd};
-
-/// Time between two looks at the balance during an outage.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-
-/// Longest wait after a trial that ended in doubt. With waits that double up to this, an outage of
-/// an hour costs about ten doubts.
-const LONGEST_TRIAL_WAIT: Duration = Duration::from_mins(10);
+use crate::api::{Polled, Refusal, RefusalCause, Submitted, TaskFailure};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, UnixMillis, Usd};
 
 impl Schedule {
     /// Takes note of `event`.
@@ -36,12 +29,11 @@ impl Schedule {
             Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
             Event::NotSent { sample, attempt } => {
                 self.end_submission(sample, attempt, "not sent")?;
-                if let Some(outage) = self.outage.as_mut().filter(|outage| outage.trial == Trial::Sent) {
-                    outage.trial = Trial::Allowed;
-                }
+                self.trial_may_go_again();
                 self.retract(sample, now);
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
+            Event::TaskFound { entry, task } => self.task_found(entry, task, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::SlotsReclaimed(slots) => {
                 self.lent -= slots.min(self.lent);
@@ -55,13 +47,14 @@ impl Schedule {
         Ok(())
     }
 
-    /// Buys nothing more. The first reason stays, except that an interruption overrides: it also
-    /// ends the watching.
+    /// Buys nothing more. The first reason stays, except that one that also ends the watching
+    /// overrides.
     pub(super) fn stop_buying(&mut self, halt: Halt) {
-        if self.halt.is_none() || halt == Halt::Interrupted {
+        if self.halt.is_none() || halt.leaves_tasks() {
             self.halt = Some(halt);
         }
         self.outage = None;
+        self.throttled = None;
     }
 
     fn admitted(&mut self, entry: Entry, now: Stamp) -> Result<(), IllegalEvent> {
@@ -86,7 +79,8 @@ impl Schedule {
         let sample = entry.sample;
         match stored {
             Stored::Running { task, accepted } => {
-                self.enter(entry, Phase::Running(Watch::new(task, accepted)), true, "restored")?;
+                let watch = Watch { watched_since: now, ..Watch::new(task, accepted) };
+                self.enter(entry, Phase::Running(watch), true, "restored")?;
                 self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
@@ -95,10 +89,11 @@ impl Schedule {
                 let watch = Watch { last_chance: true, ..Watch::new(task, accepted) };
                 self.enter(entry, Phase::Running(watch), false, "restored")?;
                 self.running += 1;
+                self.running_without_slot += 1;
                 self.schedule_look(sample);
             }
             Stored::Submitting { since } => {
-                self.enter(entry, Phase::InDoubt, true, "restored")?;
+                self.enter(entry, Phase::InDoubt { since }, true, "restored")?;
                 let failure = Failure::new(
                     FailureKind::Doubt,
                     None,
@@ -107,10 +102,9 @@ impl Schedule {
                 self.doubt(sample, since, failure, now);
             }
             Stored::InDoubt { since } => {
-                let could_be_alive_until = since + self.config.task_timeout;
-                if could_be_alive_until > now {
-                    self.enter(entry, Phase::InDoubt, true, "restored")?;
-                    self.set_timer(sample, could_be_alive_until);
+                if since + ACCEPTED_WITHIN + self.config.task_timeout > now {
+                    self.enter(entry, Phase::InDoubt { since }, true, "restored")?;
+                    self.doubts.insert((since, sample));
                 }
             }
         }
@@ -128,11 +122,13 @@ impl Schedule {
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
+                self.accepted_any = true;
                 self.window = self.window.saturating_add(1);
                 if let Some(sample) = self.samples.get_mut(&id) {
                     sample.attempts = attempt.0;
                     sample.phase = Phase::Running(Watch::new(task.clone(), now));
                     let cost = sample.price;
+                    self.spent = self.spent + cost;
                     self.running += 1;
                     self.change(id, now, Transition::Accepted { task, attempt, cost });
                     self.schedule_look(id);
@@ -140,11 +136,26 @@ impl Schedule {
             }
             Submitted::NotAccepted(refusal) => {
                 self.retract(id, now);
-                self.wait(&refusal, permit, now);
-                self.in_trouble(&refusal.failure, now);
+                match refusal.cause {
+                    RefusalCause::Rate | RefusalCause::Concurrency => {
+                        self.trial_may_go_again();
+                        let says_tasks = refusal.cause == RefusalCause::Concurrency;
+                        self.submission_throttled(&refusal, permit, now, says_tasks);
+                    }
+                    RefusalCause::Unavailable | RefusalCause::Connect => {
+                        self.everyone_waits(&refusal, permit, now);
+                        self.in_trouble(&refusal.failure, now);
+                    }
+                }
             }
             Submitted::Rejected(failure) => {
                 self.all_is_well();
+                if !self.accepted_any {
+                    self.rejected_first += 1;
+                    if self.rejected_first >= NOTHING_ACCEPTED {
+                        self.stop_buying(Halt::NothingAccepted(failure.clone()));
+                    }
+                }
                 self.end(id, Outcome::Rejected(failure), now);
             }
             Submitted::NoMoney(failure) => {
@@ -172,7 +183,7 @@ impl Schedule {
         }
         watch.looking = false;
         let age = now.since(watch.accepted);
-        let overdue = age >= self.config.task_timeout;
+        let overdue = now.since(watch.watched_since) >= self.config.task_timeout;
         let last_chance = watch.last_chance;
         let looked = watch.last_look.unwrap_or(now);
         if !matches!(answer, Polled::Unclear(_) | Polled::NotAnswered(_) | Polled::KeyRefused(_)) {
@@ -185,9 +196,18 @@ impl Schedule {
         ) {
             watch.unknown_since = None;
         }
+        if !matches!(answer, Polled::Unclear(_) | Polled::NotAnswered(_)) {
+            self.look_passed(looked, now);
+        }
         match answer {
-            Polled::Succeeded(video) => self.end(id, Outcome::Succeeded(video), now),
-            Polled::Failed(failed) => self.task_failed(id, failed, now),
+            Polled::Succeeded(video) => {
+                self.lifetimes.record(lifetime(video.created, video.completed, age));
+                self.end(id, Outcome::Succeeded(video), now);
+            }
+            Polled::Failed(failed) => {
+                self.lifetimes.record(lifetime(failed.created, failed.completed, age));
+                self.task_failed(id, failed, now);
+            }
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
             _ if last_chance => self.leave(id),
             Polled::Alive if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
@@ -198,7 +218,7 @@ impl Schedule {
             Polled::Alive | Polled::SucceededWithoutUrl => self.schedule_look(id),
             Polled::NotFound(failure) => self.not_found(id, failure, age, now),
             Polled::NotAnswered(refusal) => {
-                self.wait(&refusal, looked, now);
+                self.look_refused(&refusal, looked, now);
                 self.schedule_look(id);
             }
             Polled::KeyRefused(failure) => {
@@ -210,6 +230,9 @@ impl Schedule {
                 self.schedule_look(id);
             }
             Polled::Unclear(_) => {
+                let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
+                    return Ok(());
+                };
                 watch.unclear_looks += 1;
                 if overdue && watch.unclear_looks >= UNCLEAR_LOOKS {
                     self.end(id, Outcome::TimedOut(overdue_failure(age)), now);
@@ -250,7 +273,7 @@ impl Schedule {
         }
         let watches = self.samples.values().filter_map(|sample| match &sample.phase {
             Phase::Running(watch) => Some(watch),
-            Phase::Ready | Phase::Submitting { .. } | Phase::BackingOff | Phase::InDoubt => None,
+            Phase::Ready | Phase::Submitting { .. } | Phase::BackingOff | Phase::InDoubt { .. } => None,
         });
         let (looked_at, unknown) = watches
             .filter(|watch| watch.last_look.is_some())
@@ -261,73 +284,6 @@ impl Schedule {
             self.schedule_look(id);
         } else {
             self.end(id, Outcome::Lost(failure), now);
-        }
-    }
-
-    fn probed(&mut self, balance: Balance, now: Stamp) {
-        self.probing = false;
-        match balance {
-            Balance::Left(_) => {
-                if let Some(outage) = &mut self.outage {
-                    outage.trial = Trial::Allowed;
-                }
-            }
-            Balance::KeyRefused(failure) => self.stop_buying(Halt::KeyRefused(failure)),
-            Balance::Unclear(_) => {
-                if let Some(outage) = &mut self.outage {
-                    outage.next_probe = now + PROBE_EVERY;
-                }
-            }
-        }
-    }
-
-    /// Everyone waits. Refusals of requests sent before the present pause began are part of what
-    /// it is for, and only a wait that the API asked for makes it longer.
-    fn wait(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
-        let part_of_this_pause = sent < self.paused_at;
-        let wait = match refusal.retry_after {
-            Some(wait) => wait,
-            None if part_of_this_pause => return,
-            None => self.waits.next_wait(),
-        };
-        if !part_of_this_pause {
-            self.paused_at = now;
-        }
-        self.gate.pause_until(now + wait);
-        self.paused_for = Some(refusal.failure.clone());
-    }
-
-    fn all_is_well(&mut self) {
-        if self.outage.take().is_some() {
-            self.window = SLOW_START;
-        }
-        self.trouble = 0;
-        self.waits.recover();
-    }
-
-    /// One more answer in a row that speaks of a service in trouble.
-    fn in_trouble(&mut self, failure: &Failure, now: Stamp) {
-        self.trouble += 1;
-        match &mut self.outage {
-            Some(outage) if outage.trial == Trial::Sent => {
-                outage.trial = Trial::Barred;
-                let in_doubt = failure.kind == FailureKind::Doubt;
-                outage.next_probe = now + if in_doubt { outage.wait } else { PROBE_EVERY };
-                if in_doubt {
-                    outage.wait = outage.wait.saturating_mul(2).min(LONGEST_TRIAL_WAIT);
-                }
-            }
-            None if self.trouble >= OUTAGE_STREAK && self.halt.is_none() => {
-                self.outage = Some(Outage {
-                    since: now,
-                    next_probe: now + PROBE_EVERY,
-                    wait: PROBE_EVERY,
-                    trial: Trial::Barred,
-                    failure: failure.clone(),
-                });
-            }
-            // Not yet an outage, or an answer to what was sent before it was known.
-            None | Some(_) => {}
         }
     }
 
@@ -360,10 +316,11 @@ impl Schedule {
         match sample.phase {
             Phase::Submitting { attempt, permit } if attempt == answered => {
                 self.submitting -= 1;
+                self.reserved = self.reserved.minus(sample.price);
                 Ok(permit)
             }
             Phase::Submitting { .. } => Err(illegal("submitting another attempt")),
-            Phase::Ready | Phase::Running(_) | Phase::BackingOff | Phase::InDoubt => {
+            Phase::Ready | Phase::Running(_) | Phase::BackingOff | Phase::InDoubt { .. } => {
                 Err(illegal(sample.phase.name()))
             }
         }
@@ -385,6 +342,7 @@ impl Schedule {
         sample.phase = Phase::BackingOff;
         let paid_retries = sample.paid_retries;
         self.running -= 1;
+        self.running_without_slot -= u32::from(!sample.holds_slot);
         self.change(id, now, Transition::Deferred { not_before, paid_retries, failure });
         self.back_off_until(id, not_before, now);
     }
@@ -405,11 +363,54 @@ impl Schedule {
     fn doubt(&mut self, id: SampleId, since: Stamp, failure: Failure, now: Stamp) {
         let Some(sample) = self.samples.get_mut(&id) else { return };
         sample.attempts += 1;
-        sample.phase = Phase::InDoubt;
+        sample.phase = Phase::InDoubt { since };
         let (attempts, cost) = (sample.attempts, sample.price);
+        self.spent = self.spent + cost;
+        self.doubts.insert((since, id));
         self.change(id, now, Transition::Ended { outcome: Outcome::Unknown(failure), attempts, cost });
         self.count_failure();
-        self.set_timer(id, since + self.config.task_timeout);
+    }
+
+    /// The task of a submission in doubt is known after all: it is watched like any other. It was
+    /// counted and charged when it became a doubt. One whose slot was given up already holds none; a
+    /// sample that is to be bought again is not, and one that has been is left to its second task.
+    fn task_found(&mut self, entry: Entry, task: TaskId, now: Stamp) -> Result<(), IllegalEvent> {
+        let (id, attempt) = (entry.sample, Attempt(entry.attempts));
+        let watch = Phase::Running(Watch::new(task.clone(), now));
+        let mut put_back = false;
+        match self.samples.get_mut(&id) {
+            None => {
+                self.enter(entry, watch, false, "task found")?;
+                self.running_without_slot += 1;
+            }
+            Some(sample) => match sample.phase {
+                Phase::InDoubt { since } => {
+                    sample.phase = watch;
+                    self.doubts.remove(&(since, id));
+                }
+                Phase::Ready if sample.holds_slot => {
+                    put_back = true;
+                    sample.phase = watch;
+                    self.ready.retain(|ready| *ready != id);
+                }
+                Phase::Ready | Phase::Submitting { .. } | Phase::Running(_) | Phase::BackingOff => {
+                    return Ok(());
+                }
+            },
+        }
+        self.came_back.insert(id);
+        self.running += 1;
+        self.failures = self.failures.saturating_sub(u64::from(!put_back));
+        self.change(id, now, Transition::Found { task, attempt, put_back });
+        self.schedule_look(id);
+        Ok(())
+    }
+
+    fn look_refused(&mut self, refusal: &Refusal, looked: Stamp, now: Stamp) {
+        match refusal.cause {
+            RefusalCause::Rate | RefusalCause::Concurrency => self.too_many_requests(refusal, looked, now),
+            RefusalCause::Unavailable | RefusalCause::Connect => self.everyone_waits(refusal, looked, now),
+        }
     }
 
     fn end(&mut self, id: SampleId, outcome: Outcome, now: Stamp) {
@@ -434,7 +435,16 @@ impl Schedule {
     pub(super) fn leave(&mut self, id: SampleId) {
         if let Some(sample) = self.samples.remove(&id) {
             self.held -= u32::from(sample.holds_slot);
-            self.running -= u32::from(matches!(sample.phase, Phase::Running(_)));
+            match sample.phase {
+                Phase::Running(_) => {
+                    self.running -= 1;
+                    self.running_without_slot -= u32::from(!sample.holds_slot);
+                }
+                Phase::InDoubt { since } => {
+                    self.doubts.remove(&(since, id));
+                }
+                Phase::Ready | Phase::Submitting { .. } | Phase::BackingOff => {}
+            }
         }
     }
 
@@ -458,6 +468,7 @@ impl Watch {
         Self {
             task,
             accepted,
+            watched_since: accepted,
             last_look: None,
             looking: false,
             unknown_since: None,
@@ -465,6 +476,12 @@ impl Watch {
             last_chance: false,
         }
     }
+}
+
+/// How long a task lived: by the API's clock if it says so, else until we noticed.
+fn lifetime(created: Option<UnixMillis>, completed: Option<UnixMillis>, noticed: Duration) -> Duration {
+    let millis = completed.zip(created).and_then(|(completed, created)| completed.0.checked_sub(created.0));
+    millis.and_then(|millis| u64::try_from(millis).ok()).map_or(noticed, Duration::from_millis)
 }
 
 fn overdue_failure(age: Duration) -> Failure {

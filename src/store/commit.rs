@@ -24,11 +24,11 @@ const ACCEPT: &str = "UPDATE samples SET state = 'running', task = ?3, accepted 
         kind = NULL, code = NULL, message = NULL
      WHERE id = ?1 AND state = 'submitting' AND attempt = ?2";
 
-/// A doubt resolved: it was counted and charged when it became one.
-const ACCEPT_AFTER_DOUBT: &str =
-    "UPDATE samples SET state = 'running', task = ?3, accepted = ?4, ended = NULL,
+/// A doubt resolved, perhaps one that was put back to be bought again: it was counted and charged when
+/// it became one.
+const FIND: &str = "UPDATE samples SET state = 'running', task = ?3, accepted = ?4, ended = NULL,
         created = NULL, completed = NULL, kind = NULL, code = NULL, message = NULL
-     WHERE id = ?1 AND state = 'unknown' AND attempt = ?2";
+     WHERE id = ?1 AND (state = 'unknown' OR state = 'ready' AND kind = 'doubt') AND attempt = ?2";
 
 const DEFER: &str = "UPDATE samples SET state = 'ready', not_before = ?2, paid_retries = ?3, ended = NULL,
         kind = ?4, code = ?5, message = ?6
@@ -50,7 +50,7 @@ struct Steps<'c> {
     intend: CachedStatement<'c>,
     retract: CachedStatement<'c>,
     accept: CachedStatement<'c>,
-    accept_after_doubt: CachedStatement<'c>,
+    find: CachedStatement<'c>,
     defer: CachedStatement<'c>,
     end_task: CachedStatement<'c>,
     end_submission: CachedStatement<'c>,
@@ -89,7 +89,7 @@ impl<'c> Steps<'c> {
             intend: connection.prepare_cached(INTEND)?,
             retract: connection.prepare_cached(RETRACT)?,
             accept: connection.prepare_cached(ACCEPT)?,
-            accept_after_doubt: connection.prepare_cached(ACCEPT_AFTER_DOUBT)?,
+            find: connection.prepare_cached(FIND)?,
             defer: connection.prepare_cached(DEFER)?,
             end_task: connection.prepare_cached(END_TASK)?,
             end_submission: connection.prepare_cached(END_SUBMISSION)?,
@@ -102,11 +102,10 @@ impl<'c> Steps<'c> {
             Transition::Intended(attempt) => self.intend.execute(params![id, attempt.0, at])?,
             Transition::Retracted => self.retract.execute([id])?,
             Transition::Accepted { task, attempt, cost } => {
-                let task = task.as_str();
-                match self.accept.execute(params![id, attempt.0, task, at, stored(cost.micros())])? {
-                    0 => self.accept_after_doubt.execute(params![id, attempt.0, task, at])?,
-                    changed => changed,
-                }
+                self.accept.execute(params![id, attempt.0, task.as_str(), at, stored(cost.micros())])?
+            }
+            Transition::Found { task, attempt, .. } => {
+                self.find.execute(params![id, attempt.0, task.as_str(), at])?
             }
             Transition::Deferred { not_before, paid_retries, failure } => {
                 let Failure { kind, code, message } = failure;
@@ -183,6 +182,9 @@ fn name(transition: &Transition) -> String {
         Transition::Retracted => "going back to ready".to_owned(),
         Transition::Accepted { task, attempt, .. } => {
             format!("going to running, by task {task} of attempt {},", attempt.0)
+        }
+        Transition::Found { task, attempt, .. } => {
+            format!("going to running, by task {task} found for attempt {},", attempt.0)
         }
         Transition::Deferred { .. } => "going to ready, for another attempt,".to_owned(),
         Transition::Ended { outcome, .. } => format!("going to {}", outcome.status()),

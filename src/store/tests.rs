@@ -103,6 +103,11 @@ fn intended(attempt: u32) -> Transition {
     Transition::Intended(Attempt(attempt))
 }
 
+fn found(attempt: u32) -> Transition {
+    let task = TaskId::new(&format!("task_{attempt}")).unwrap();
+    Transition::Found { task, attempt: Attempt(attempt), put_back: false }
+}
+
 fn accepted(attempt: u32) -> Transition {
     let task = TaskId::new(&format!("task_{attempt}")).unwrap();
     Transition::Accepted { task, attempt: Attempt(attempt), cost: PRICE }
@@ -327,6 +332,7 @@ fn every_step_from_every_state() {
         ("intended", intended(2)),
         ("retracted", Transition::Retracted),
         ("accepted", accepted(1)),
+        ("found", found(1)),
         ("deferred", deferred()),
         ("succeeded", ended(video(), 1, Usd::ZERO)),
         ("failed", ended(Outcome::Failed(failure()), 1, Usd::ZERO)),
@@ -340,7 +346,7 @@ fn every_step_from_every_state() {
             State::Ready => &["intended"],
             State::Submitting => &["retracted", "accepted", "rejected", "unknown"],
             State::Running | State::TimedOut => &["deferred", "succeeded", "failed", "timed_out", "lost"],
-            State::Unknown => &["accepted"],
+            State::Unknown => &["found"],
             State::Succeeded | State::Failed | State::Rejected | State::Lost | State::Invalid => &[],
         }
     };
@@ -390,7 +396,7 @@ fn money_attempts_and_times() {
     commit(&mut store, 50, intended(2));
     commit(&mut store, 60, ended(Outcome::Unknown(failure()), 2, PRICE));
     assert_eq!(store.spending().unwrap(), PRICE.times(2));
-    commit(&mut store, 70, accepted(2));
+    commit(&mut store, 70, found(2));
     commit(&mut store, 90, ended(video(), 2, Usd::ZERO));
     let done = row(&store);
     assert_eq!((done.attempts, done.cost, done.submitted.unwrap().0), (2, PRICE.times(2), at(50)));
@@ -603,7 +609,7 @@ fn legal(model: Model, choice: u8) -> Option<(Transition, Model)> {
             3 => end(Outcome::Lost(failure()), State::Lost),
             _ => end(Outcome::TimedOut(failure()), State::TimedOut),
         }),
-        State::Unknown => Some((accepted(attempts), next(State::Running, attempts, cost))),
+        State::Unknown => Some((found(attempts), next(State::Running, attempts, cost))),
         State::Succeeded | State::Failed | State::Rejected | State::Lost | State::Invalid => None,
     }
 }

@@ -8,10 +8,10 @@ use super::connection::ConnectionArgs;
 use super::paths::RunPaths;
 use super::rehearsal::{Peer, RehearsalArgs, TimeScale};
 use super::sheet::{SheetArgs, Source};
-use super::values::{ColumnFilter, MaxFailures, retryable};
+use super::values::{ColumnFilter, MaxFailures, dollars, retryable};
 use super::{Environment, UsageError};
 use crate::generation::PriceList;
-use crate::job::{Limits, Status};
+use crate::job::{Limits, Status, Usd};
 use crate::report::ProgressStyle;
 use crate::schedule::Config;
 use crate::schedule::cadence::Cadence;
@@ -100,6 +100,12 @@ pub struct RunArgs {
     /// Stop buying when more samples than this failed, as a number or a share of all
     #[arg(long, value_name = "N|P%", help_heading = "Money")]
     pub max_failures: Option<MaxFailures>,
+    /// Never spend more than this on this state file in all, what is in flight included
+    #[arg(long, value_name = "USD", value_parser = dollars, help_heading = "Money")]
+    pub max_cost: Option<Usd>,
+    /// Buy nothing: only collect what is bought already
+    #[arg(long, help_heading = "Money")]
+    pub no_buy: bool,
     /// Put ended samples back: failed, rejected, timed_out, lost (the last two may pay twice)
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, help_heading = "Money")]
     pub retry: Vec<Status>,
@@ -112,6 +118,9 @@ pub struct RunArgs {
     /// Stop when the service has been away for so long
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = humantime::parse_duration, help_heading = "Time")]
     pub outage_timeout: Duration,
+    /// Stop after so long, as by Ctrl-C; tasks being made are left to the next run
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration, help_heading = "Time")]
+    pub max_duration: Option<Duration>,
     /// After Ctrl-C, wait so long for submissions in flight
     #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = humantime::parse_duration, help_heading = "Time")]
     pub grace: Duration,
@@ -226,6 +235,9 @@ impl RunArgs {
             task_timeout: self.task_timeout,
             outage_timeout: self.outage_timeout,
             max_failures: self.max_failures.map(|most| most.of(samples)),
+            max_cost: self.max_cost,
+            max_duration: self.max_duration,
+            collect_only: self.no_buy,
         }
     }
 }

@@ -330,8 +330,9 @@ impl Job<'_> {
     ) -> anyhow::Result<Exit> {
         match (&finished.halt, asked_to_stop) {
             (Some(Halt::Interrupted), Some(exit)) => return Ok(exit),
+            // As asked: what was bought is collected, and the rest counts as not succeeded.
+            (None | Some(Halt::CollectOnly), _) => {}
             (Some(_), _) => return Ok(Exit::Stopped),
-            (None, _) => {}
         }
         let tally = finished.batch.store().tally(selection)?;
         let failed: u64 = UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum();
