@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::future::{Future, pending, ready};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use batchveo::batch::{Batch, BatchError, Finished, Run};
 use batchveo::clock::Clock;
 use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};
-use batchveo::job::{Failure, FailureKind, Status, TaskId, UnixMillis, Usd};
+use batchveo::job::{Failure, FailureKind, Limits, Status, TaskId, UnixMillis, Usd};
 use batchveo::manifest::{Options, Reader};
 use batchveo::schedule::gate::{Gate, STALE_PERMIT};
 use batchveo::schedule::{Config, Halt, Transition};
@@ -75,7 +76,18 @@ async fn run_telling<A: VideoApi, S: EventSink>(
     shutdown: impl Future<Output = ()>,
     sink: &mut S,
 ) -> Result<Finished, BatchError> {
-    let config = Config::default();
+    run_as(folder, batch, api, clock, Config::default(), shutdown, sink).await
+}
+
+async fn run_as<A: VideoApi, S: EventSink>(
+    folder: &Path,
+    batch: Batch,
+    api: &A,
+    clock: Clock,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    sink: &mut S,
+) -> Result<Finished, BatchError> {
     let run = Run {
         gate: Gate::new(config.limits.requests_per_minute, clock.now()),
         clock,
@@ -278,4 +290,38 @@ async fn a_permit_that_went_stale_at_the_disk_is_not_used() {
     let (retracted, submissions) = retracted_after_a_stall_of(STALE_PERMIT + Duration::from_millis(1)).await;
     assert!(retracted > 0);
     assert_eq!(submissions, 20, "what was taken back had not been sent");
+}
+
+/// What an account that allows half of what is documented answers to a run that takes the limits to
+/// be `limits` and looks at tasks by `cadence`: how many 429s, and after how many seconds it is over.
+async fn at_half_the_limits(limits: Limits, cadence: &str) -> (u64, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 2_000);
+    let time = clock(&batch);
+    let api = simulator(&batch, &time, Settings { limits: HALF, ..Settings::default() });
+    let config = Config { limits, cadence: cadence.parse().unwrap(), ..Config::default() };
+    let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
+    let finished =
+        run_as(folder.path(), batch, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 2_000));
+    let verdict = api.verdict().unwrap();
+    assert_eq!((verdict.accepted, verdict.bought_twice), (2_000, 0));
+    (verdict.counts.throttled_429, time.now().as_millis() / 1_000)
+}
+
+const HALF: Limits = Limits {
+    requests_per_minute: NonZeroU32::new(5_000).expect("not zero"),
+    concurrent_tasks: NonZeroU32::new(500).expect("not zero"),
+};
+
+#[tokio::test]
+async fn at_half_the_documented_limits_a_run_loses_little_to_finding_out() {
+    // The second cadence asks for more requests than the account allows, so that the pace falls too.
+    for (cadence, most_429) in [("fixed:90s,5s", 40), ("fixed:5s,1s", 90)] {
+        let (none, told) = at_half_the_limits(HALF, cadence).await;
+        let (throttled, found_out) = at_half_the_limits(Limits::DOCUMENTED, cadence).await;
+        assert_eq!(none, 0);
+        assert!((1..=most_429).contains(&throttled), "{cadence}: {throttled} answered 429");
+        assert!(found_out * 100 <= told * 108, "{cadence}: {found_out} s, and {told} s if it is told");
+    }
 }
