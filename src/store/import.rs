@@ -236,6 +236,12 @@ impl Key<'_> {
     }
 }
 
+/// The id that a stored key is, if it is one.
+pub(super) fn id_of(key: &[u8]) -> Option<String> {
+    let id = key.strip_prefix(&[Key::ID])?;
+    Some(String::from_utf8_lossy(id).into_owned())
+}
+
 /// Numbers equal rows, and turns all but the first of equal ids into problems.
 fn number_occurrences(
     transaction: &Transaction<'_>,

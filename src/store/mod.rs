@@ -9,11 +9,13 @@
 
 mod commit;
 mod cursor;
+mod doubts;
 mod import;
 mod lock;
 mod outcome;
 mod queue;
 mod restore;
+mod retry;
 mod schema;
 mod selection;
 mod state;
@@ -28,10 +30,12 @@ use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 pub use cursor::Cursor;
+pub use doubts::{Doubt, Doubts};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
 pub use lock::{Lock, LockError, account_lock_path, state_lock_path};
 pub use outcome::{ResultFilter, ResultRow};
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
+pub use retry::Retried;
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
