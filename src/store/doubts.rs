@@ -80,6 +80,16 @@ impl Store {
         Ok(doubts)
     }
 
+    /// How many submissions have no answer, of a run that goes on or was killed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn unanswered(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM samples WHERE state = 'submitting'";
+        Ok(unsigned(self.connection.query_one(sql, (), |row| row.get(0))?))
+    }
+
     fn read_doubt(&self, row: &Row<'_>) -> rusqlite::Result<Doubt> {
         let kind: Option<String> = row.get(4)?;
         Ok(Doubt {
