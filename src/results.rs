@@ -5,6 +5,8 @@
 //! ends; so whatever a crash leaves of it, the next run mends. Between those, a sample that ends a
 //! second time (a task given up on that was finished after all) has two lines, the later one true.
 //!
+//! No cell is a formula to a spreadsheet, whoever wrote the text in it: see [`guarded`].
+//!
 //! A file that this state did not write is never overwritten: the state remembers where it wrote
 //! and under which header, and a file there with another header is somebody else's.
 
@@ -14,6 +16,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::job::{SampleId, Status, UnixMillis};
+use crate::manifest::guarded;
 use crate::store::{Follower, ResultFilter, ResultRow, Store, StoreError};
 
 /// How long the vendor keeps a video after its task ended: 15 days, by the model's page.
@@ -268,6 +271,7 @@ impl Layout {
             }
             header.push(name);
         }
+        let header = header.iter().map(|name| guarded(name).into_owned()).collect();
         Ok(Self { header, own, samples, many_urls })
     }
 
@@ -275,7 +279,7 @@ impl Layout {
     fn write(&self, out: &mut csv::Writer<impl Write>, row: &ResultRow) -> io::Result<()> {
         let blank = std::iter::repeat("");
         for cell in row.fields.iter().map(String::as_str).chain(blank).take(self.own) {
-            out.write_field(cell)?;
+            out.write_field(&*guarded(cell))?;
         }
         if self.samples {
             out.write_field(row.index.to_string())?;
@@ -285,11 +289,11 @@ impl Layout {
         let expires = row.completed.filter(|_| url.is_some());
         let failure = row.failure.as_ref();
         out.write_field(row.status.as_str())?;
-        out.write_field(guarded(row.task.as_deref()))?;
-        out.write_field(guarded(url.map(String::as_str)))?;
+        out.write_field(&*guarded(row.task.as_deref().unwrap_or_default()))?;
+        out.write_field(&*guarded(url.map_or("", String::as_str)))?;
         out.write_field(failure.map_or("", |failure| failure.kind.as_str()))?;
-        out.write_field(guarded(failure.and_then(|failure| failure.code.as_deref())))?;
-        out.write_field(guarded(failure.map(|failure| failure.message.as_str())))?;
+        out.write_field(&*guarded(failure.and_then(|failure| failure.code.as_deref()).unwrap_or_default()))?;
+        out.write_field(&*guarded(failure.map_or("", |failure| failure.message.as_str())))?;
         out.write_field(row.attempts.to_string())?;
         out.write_field(row.cost.to_string())?;
         out.write_field(time(row.submitted))?;
@@ -305,14 +309,6 @@ impl Layout {
         }
         Ok(out.write_record(None::<&[u8]>)?)
     }
-}
-
-/// A text of the API that a spreadsheet would take for a formula gets an apostrophe before it. The
-/// sheet's own cells are the user's and stay as they are.
-fn guarded(text: Option<&str>) -> String {
-    let text = text.unwrap_or_default();
-    let risky = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if risky { format!("'{text}") } else { text.to_owned() }
 }
 
 #[cfg(test)]
