@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::job::{SampleId, Status, UnixMillis};
 use crate::manifest::guarded;
-use crate::store::{Follower, ResultFilter, ResultRow, Store, StoreError};
+use crate::store::{Cells, Follower, ResultFilter, ResultRow, Store, StoreError};
 
 /// How long the vendor keeps a video after its task ended: 15 days, by the model's page.
 pub const VIDEO_LIFETIME_MILLIS: i64 = 15 * 24 * 60 * 60 * 1000;
@@ -70,7 +70,7 @@ impl ResultsFile {
     pub fn begin(path: &Path, store: &Store) -> Result<Self, ResultsError> {
         let failed = |source| ResultsError::Io { path: path.into(), source };
         let path = std::path::absolute(path).map_err(failed)?;
-        let layout = Layout::of(store, false)?;
+        let layout = Layout::of(store, false, false)?;
         let ended = Status::ALL.into_iter().filter(|status| *status != Status::Pending).collect();
         let filter = ResultFilter { statuses: ended, ..ResultFilter::default() };
         let file = replace(&path, store, &layout, &filter, false)?;
@@ -113,7 +113,7 @@ impl ResultsFile {
     pub fn finish(self, store: &Store) -> Result<(), ResultsError> {
         let Self { path, file, layout: _, lines: _ } = self;
         drop(file);
-        let layout = Layout::of(store, store.has_many_urls()?)?;
+        let layout = Layout::of(store, false, store.has_many_urls(false)?)?;
         replace(&path, store, &layout, &ResultFilter::default(), true).map(drop)
     }
 }
@@ -132,7 +132,8 @@ impl Follower for ResultsFile {
 ///
 /// When `out` cannot be written or the state file cannot be read.
 pub fn export(store: &Store, filter: &ResultFilter, out: impl Write) -> Result<u64, ResultsError> {
-    write_all(store, &Layout::of(store, store.has_many_urls()?)?, filter, out)
+    let layout = Layout::of(store, filter.removed, store.has_many_urls(filter.removed)?)?;
+    write_all(store, &layout, filter, out)
 }
 
 /// Puts a new file in the place of ours, whole, and answers a handle at its end.
@@ -258,9 +259,9 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(store: &Store, many_urls: bool) -> Result<Self, StoreError> {
-        let samples = store.uses_samples()?;
-        let mut header = store.columns()?;
+    fn of(store: &Store, removed: bool, many_urls: bool) -> Result<Self, StoreError> {
+        let samples = store.uses_samples(removed)?;
+        let mut header = store.columns_of(removed, Cells::All)?;
         let own = header.len();
         let ours =
             samples.then_some("sample").into_iter().chain(OURS).chain(many_urls.then_some("video_urls"));

@@ -146,6 +146,13 @@ impl Reader {
         self.columns.name_of(field)
     }
 
+    /// The places of the columns that give a field; the others pass through. Complete when
+    /// [`Reader::columns`] is.
+    #[must_use]
+    pub fn bound_columns(&self) -> Vec<usize> {
+        self.columns.bound()
+    }
+
     /// How many rows without any text were passed so far.
     #[must_use]
     pub const fn blank_rows(&self) -> u64 {

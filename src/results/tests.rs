@@ -22,6 +22,9 @@ impl Sheet for Rows {
     fn columns(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
+    fn bound_columns(&self) -> Vec<usize> {
+        Vec::new()
+    }
     fn id_column(&self) -> Option<String> {
         None
     }

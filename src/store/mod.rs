@@ -7,6 +7,8 @@
 //!
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
+mod asked;
+mod columns;
 mod commit;
 mod cursor;
 mod doubts;
@@ -29,6 +31,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use asked::{Asked, Names, Uses};
+pub use columns::Cells;
 pub use cursor::Cursor;
 pub use doubts::{Doubt, Doubts};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
@@ -262,8 +266,7 @@ impl Store {
     ///
     /// When the database fails.
     pub fn columns(&self) -> Result<Vec<String>, StoreError> {
-        let json: Option<String> = meta(&self.connection, "columns")?;
-        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?.unwrap_or_default())
+        Ok(columns::of_sheet(&self.connection)?.into_iter().map(|column| column.name).collect())
     }
 
     fn from_connection(connection: Connection, path: &Path) -> Result<Self, StoreError> {

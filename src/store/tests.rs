@@ -35,6 +35,9 @@ impl Sheet for Rows {
     fn columns(&self) -> Vec<String> {
         ["Name", "prompt"].map(str::to_owned).to_vec()
     }
+    fn bound_columns(&self) -> Vec<usize> {
+        vec![0, 1]
+    }
     fn id_column(&self) -> Option<String> {
         Some("Name".to_owned())
     }
@@ -184,7 +187,7 @@ fn a_sheet_becomes_samples_in_its_order() {
     let mut seeds = Vec::new();
     store.requests(|generation| seeds.push(generation.draft().seed.unwrap())).unwrap();
     assert_eq!(seeds, [5, 6, 5, 5]);
-    assert!(store.uses_samples().unwrap());
+    assert!(store.uses_samples(false).unwrap());
 }
 
 #[test]
