@@ -52,6 +52,9 @@ impl Sheet for Rows {
         vec!["prompt".to_owned()]
     }
 
+    fn bound_columns(&self) -> Vec<usize> {
+        Vec::new()
+    }
     fn id_column(&self) -> Option<String> {
         None
     }

@@ -18,8 +18,8 @@ use crate::results::{ResultsError, ResultsFile};
 use crate::schedule::gate::Gate;
 use crate::schedule::{Before, Config, Halt, Restored, Schedule, Stored};
 use crate::store::{
-    Durability, Import, ImportError, ImportOptions, Lock, LockError, Owner, Selection, Store, StoreError,
-    Writer, WriterError, spawn_queue, state_lock_path,
+    Durability, Import, ImportError, ImportOptions, Lock, LockError, Owner, Retried, Selection, Store,
+    StoreError, Writer, WriterError, spawn_queue, state_lock_path,
 };
 
 /// Statuses of samples that ended without a video.
@@ -125,8 +125,13 @@ impl Batch {
     /// # Errors
     ///
     /// When the state file fails.
-    pub fn retry(&mut self, statuses: &[Status]) -> Result<u64, BatchError> {
-        Ok(self.store.retry(statuses)?)
+    pub fn retry(
+        &mut self,
+        statuses: &[Status],
+        now: Stamp,
+        task_timeout: Duration,
+    ) -> Result<Retried, BatchError> {
+        Ok(self.store.retry(statuses, now, task_timeout)?)
     }
 
     /// Reads the sheet into the state file and compares it with what is there; see [`Store::import`].

@@ -5,6 +5,8 @@
 //! ends; so whatever a crash leaves of it, the next run mends. Between those, a sample that ends a
 //! second time (a task given up on that was finished after all) has two lines, the later one true.
 //!
+//! No cell is a formula to a spreadsheet, whoever wrote the text in it: see [`guarded`].
+//!
 //! A file that this state did not write is never overwritten: the state remembers where it wrote
 //! and under which header, and a file there with another header is somebody else's.
 
@@ -14,7 +16,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::job::{SampleId, Status, UnixMillis};
-use crate::store::{Follower, ResultFilter, ResultRow, Store, StoreError};
+use crate::manifest::guarded;
+use crate::store::{Cells, Follower, ResultFilter, ResultRow, Store, StoreError};
 
 /// How long the vendor keeps a video after its task ended: 15 days, by the model's page.
 pub const VIDEO_LIFETIME_MILLIS: i64 = 15 * 24 * 60 * 60 * 1000;
@@ -67,7 +70,7 @@ impl ResultsFile {
     pub fn begin(path: &Path, store: &Store) -> Result<Self, ResultsError> {
         let failed = |source| ResultsError::Io { path: path.into(), source };
         let path = std::path::absolute(path).map_err(failed)?;
-        let layout = Layout::of(store, false)?;
+        let layout = Layout::of(store, false, false)?;
         let ended = Status::ALL.into_iter().filter(|status| *status != Status::Pending).collect();
         let filter = ResultFilter { statuses: ended, ..ResultFilter::default() };
         let file = replace(&path, store, &layout, &filter, false)?;
@@ -110,7 +113,7 @@ impl ResultsFile {
     pub fn finish(self, store: &Store) -> Result<(), ResultsError> {
         let Self { path, file, layout: _, lines: _ } = self;
         drop(file);
-        let layout = Layout::of(store, store.has_many_urls()?)?;
+        let layout = Layout::of(store, false, store.has_many_urls(false)?)?;
         replace(&path, store, &layout, &ResultFilter::default(), true).map(drop)
     }
 }
@@ -129,7 +132,8 @@ impl Follower for ResultsFile {
 ///
 /// When `out` cannot be written or the state file cannot be read.
 pub fn export(store: &Store, filter: &ResultFilter, out: impl Write) -> Result<u64, ResultsError> {
-    write_all(store, &Layout::of(store, store.has_many_urls()?)?, filter, out)
+    let layout = Layout::of(store, filter.removed, store.has_many_urls(filter.removed)?)?;
+    write_all(store, &layout, filter, out)
 }
 
 /// Puts a new file in the place of ours, whole, and answers a handle at its end.
@@ -255,9 +259,9 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(store: &Store, many_urls: bool) -> Result<Self, StoreError> {
-        let samples = store.uses_samples()?;
-        let mut header = store.columns()?;
+    fn of(store: &Store, removed: bool, many_urls: bool) -> Result<Self, StoreError> {
+        let samples = store.uses_samples(removed)?;
+        let mut header = store.columns_of(removed, Cells::All)?;
         let own = header.len();
         let ours =
             samples.then_some("sample").into_iter().chain(OURS).chain(many_urls.then_some("video_urls"));
@@ -268,6 +272,7 @@ impl Layout {
             }
             header.push(name);
         }
+        let header = header.iter().map(|name| guarded(name).into_owned()).collect();
         Ok(Self { header, own, samples, many_urls })
     }
 
@@ -275,7 +280,7 @@ impl Layout {
     fn write(&self, out: &mut csv::Writer<impl Write>, row: &ResultRow) -> io::Result<()> {
         let blank = std::iter::repeat("");
         for cell in row.fields.iter().map(String::as_str).chain(blank).take(self.own) {
-            out.write_field(cell)?;
+            out.write_field(&*guarded(cell))?;
         }
         if self.samples {
             out.write_field(row.index.to_string())?;
@@ -285,11 +290,11 @@ impl Layout {
         let expires = row.completed.filter(|_| url.is_some());
         let failure = row.failure.as_ref();
         out.write_field(row.status.as_str())?;
-        out.write_field(guarded(row.task.as_deref()))?;
-        out.write_field(guarded(url.map(String::as_str)))?;
+        out.write_field(&*guarded(row.task.as_deref().unwrap_or_default()))?;
+        out.write_field(&*guarded(url.map_or("", String::as_str)))?;
         out.write_field(failure.map_or("", |failure| failure.kind.as_str()))?;
-        out.write_field(guarded(failure.and_then(|failure| failure.code.as_deref())))?;
-        out.write_field(guarded(failure.map(|failure| failure.message.as_str())))?;
+        out.write_field(&*guarded(failure.and_then(|failure| failure.code.as_deref()).unwrap_or_default()))?;
+        out.write_field(&*guarded(failure.map_or("", |failure| failure.message.as_str())))?;
         out.write_field(row.attempts.to_string())?;
         out.write_field(row.cost.to_string())?;
         out.write_field(time(row.submitted))?;
@@ -305,14 +310,6 @@ impl Layout {
         }
         Ok(out.write_record(None::<&[u8]>)?)
     }
-}
-
-/// A text of the API that a spreadsheet would take for a formula gets an apostrophe before it. The
-/// sheet's own cells are the user's and stay as they are.
-fn guarded(text: Option<&str>) -> String {
-    let text = text.unwrap_or_default();
-    let risky = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if risky { format!("'{text}") } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::paths::locate;
-use crate::job::{Limits, Stamp, Status, Usd};
+use crate::job::{Limits, Stamp, Status, UnixMillis, Usd};
 use crate::report::wording::{About, Count, Money, Of};
 use crate::report::{Counts, Pace, Work, estimate};
 use crate::store::{Selection, Store};
@@ -46,11 +46,26 @@ struct Standing {
     counts: Counts,
     /// Submissions of unknown fate, or not answered yet.
     in_doubt: u64,
+    /// Those of a run that goes on or was killed, that have no answer.
+    unanswered: u64,
+    doubts: Doubtful,
     cost_usd: Usd,
     /// Samples that ended in the last five minutes of the run's clock, a minute.
     ended_per_minute: f64,
     /// How long what is pending takes at this pace, or at the vendor's before there is one.
     estimated_seconds: u64,
+}
+
+/// Samples of the sheet that are unknown.
+#[derive(Debug, Serialize)]
+struct Doubtful {
+    count: u64,
+    /// What they cost if all of them were accepted.
+    cost_usd: Usd,
+    /// When the oldest was submitted.
+    oldest: Option<String>,
+    /// When the newest was submitted.
+    newest: Option<String>,
 }
 
 /// Tells how a run stands.
@@ -80,11 +95,19 @@ fn standing(store: &Store) -> anyhow::Result<Standing> {
     let per_second = if over.is_zero() { 0.0 } else { ended / over.as_secs_f64() };
     let work = Work { waiting: tally.count(Status::Pending), in_flight: 0 };
     let pace = Pace { measured: (per_second > 0.0).then_some(per_second), ..Pace::VENDOR };
+    let doubts = store.doubts(0)?;
     Ok(Standing {
         state: store.path().to_owned(),
         samples: tally.total(),
         counts: Counts(tally),
         in_doubt: store.in_doubt()?,
+        unanswered: store.unanswered()?,
+        doubts: Doubtful {
+            count: doubts.count,
+            cost_usd: doubts.cost,
+            oldest: doubts.oldest.map(UnixMillis::to_rfc3339),
+            newest: doubts.newest.map(UnixMillis::to_rfc3339),
+        },
         cost_usd: store.spending()?,
         ended_per_minute: (per_second * 600.0).round() / 10.0,
         estimated_seconds: estimate(work, Limits::DOCUMENTED, pace).as_secs(),
@@ -100,13 +123,77 @@ fn tell(standing: &Standing, out: &mut dyn Write) -> std::io::Result<()> {
         }
     }
     write!(out, "{} at list price", Money(standing.cost_usd))?;
-    if standing.in_doubt > 0 {
-        write!(out, ", {} in doubt or not answered yet", Of(standing.in_doubt, "submission"))?;
+    if standing.unanswered > 0 {
+        write!(out, ", {} not answered yet", Of(standing.unanswered, "submission"))?;
     }
     writeln!(out)?;
+    let doubts = &standing.doubts;
+    if doubts.count > 0 {
+        let samples = Of(doubts.count, "sample");
+        write!(out, "{samples} in doubt may have cost {} of it: submitted ", Money(doubts.cost_usd))?;
+        match (&doubts.oldest, &doubts.newest) {
+            (Some(oldest), Some(newest)) if oldest != newest => writeln!(out, "{oldest} to {newest}")?,
+            (oldest, _) => writeln!(out, "{}", oldest.as_deref().unwrap_or("long ago"))?,
+        }
+        writeln!(out, "  run with --retry unknown buys them again, perhaps paying twice")?;
+    }
     if standing.counts.0.count(Status::Pending) > 0 {
         let left = About(Duration::from_secs(standing.estimated_seconds));
         writeln!(out, "{} ended a minute; {left} left while it runs", standing.ended_per_minute)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId};
+    use crate::manifest::{Format, Options, Reader};
+    use crate::schedule::{Change, Transition};
+    use crate::store::{Durability, ImportOptions, Owner};
+
+    #[test]
+    fn doubts_are_told_with_what_they_may_cost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let owner = Owner::Simulator { seed: 0 };
+        let mut store = Store::open(&path, &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
+        let sheet = Box::new("prompt\na\nb\nc\n".as_bytes());
+        let sheet = Reader::new("s", sheet, Format::Csv, &Options::default()).unwrap();
+        assert!(store.import(sheet, &ImportOptions::default()).unwrap().applied);
+        let told = |store: &Store| {
+            let mut text = Vec::new();
+            tell(&standing(store).unwrap(), &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        assert!(!told(&store).contains("doubt"));
+        let mut commit = |sample, at, transition| {
+            store
+                .commit(&[Change { sample: SampleId(sample), at: Stamp::from_millis(at), transition }])
+                .unwrap();
+        };
+        for sample in [1, 2, 3] {
+            commit(sample, 1_000 * u64::try_from(sample).unwrap(), Transition::Intended(Attempt(1)));
+        }
+        for sample in [1, 2] {
+            let outcome = Outcome::Unknown(Failure::new(FailureKind::Doubt, None, "no answer"));
+            commit(sample, 9_000, Transition::Ended { outcome, attempts: 1, cost: Usd::from_cents(150) });
+        }
+        let text = told(&store);
+        for words in [
+            "$3.00 at list price, 1 submission not answered yet\n",
+            "2 samples in doubt may have cost $3.00 of it: submitted 1970-01-01T00:00:01Z to 1970-01-01T00:00:02Z\n",
+            "--retry unknown",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+        let json = serde_json::to_value(standing(&store).unwrap()).unwrap();
+        assert_eq!((&json["in_doubt"], &json["unanswered"]), (&3.into(), &1.into()));
+        let doubts = &json["doubts"];
+        assert_eq!((&doubts["count"], &doubts["cost_usd"]), (&2.into(), &3.0.into()));
+        assert_eq!(
+            (&doubts["oldest"], &doubts["newest"]),
+            (&"1970-01-01T00:00:01Z".into(), &"1970-01-01T00:00:02Z".into())
+        );
+    }
 }

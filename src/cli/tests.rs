@@ -92,7 +92,7 @@ fn wrong_words_are_usage_errors() {
         "run",
         "run a.csv --rpm 0",
         "run a.csv --concurrency -1",
-        "run a.csv --retry unknown",
+        "run a.csv --retry pending",
         "run a.csv --retry succeeded",
         "run a.csv --price slow=1",
         "run a.csv --where campaign",

@@ -101,9 +101,10 @@ impl FromStr for ScaleWord {
 ///
 /// # Errors
 ///
-/// The word names no status, or one that must not be bought again unasked.
+/// The word names no status, or one whose samples have nothing to be bought again.
 pub fn retryable(word: &str) -> Result<Status, String> {
-    const RETRYABLE: [Status; 4] = [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost];
+    const RETRYABLE: [Status; 5] =
+        [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost, Status::Unknown];
     RETRYABLE.into_iter().find(|status| status.as_str() == word).ok_or_else(|| {
         format!("`{word}` cannot be retried: use {}", RETRYABLE.map(Status::as_str).join(", "))
     })
@@ -180,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_or_delivered_is_not_retried() {
+    fn what_is_delivered_or_pending_is_not_retried() {
         let allowed = Status::ALL.into_iter().filter(|status| retryable(status.as_str()).is_ok());
         assert_eq!(
             allowed.collect::<Vec<_>>(),
-            [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost]
+            [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost, Status::Unknown]
         );
         assert!(Status::ALL.into_iter().all(|each| status(each.as_str()) == Ok(each)));
         assert!(status("done").unwrap_err().contains("succeeded"));

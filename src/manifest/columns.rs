@@ -200,6 +200,14 @@ impl Columns {
         self.giving(field).next().map(|column| self.names[column].as_str())
     }
 
+    /// The columns that give a field, in the sheet's order.
+    pub(super) fn bound(&self) -> Vec<usize> {
+        let mut bound: Vec<_> = self.bindings.iter().map(|binding| binding.column).collect();
+        bound.sort_unstable();
+        bound.dedup();
+        bound
+    }
+
     /// That no field of a header is given twice: it could not be said which cell counts.
     fn check_ambiguity(&self, sheet: &str) -> Result<(), ManifestError> {
         for (index, second) in self.bindings.iter().enumerate() {

@@ -6,6 +6,7 @@
 use super::columns::{Columns, Field, MOST_COLUMNS};
 use super::delimited::{Delimited, Fields, find_delimiter};
 use super::format::{Format, array_mend};
+use super::guard::bare;
 use super::object::Object;
 use super::options::Mapping;
 use super::problem::{ManifestError, shown};
@@ -111,13 +112,13 @@ fn header_columns(header: &Fields<'_>, map: &[Mapping], source: &Source) -> Resu
         what: "its header is not UTF-8",
         encoding: "WINDOWS-1252",
     })?;
-    Columns::of_header(map, names.into_iter(), source.name())
+    Columns::of_header(map, names.into_iter().map(bare), source.name())
 }
 
 fn delimited_row(fields: &Fields<'_>, columns: usize) -> Row {
     let mut row = Row::new(fields.line, Vec::with_capacity(columns));
     // What is beyond the header has no column to be shown in.
-    fields.iter().take(columns).for_each(|bytes| push_cell(&mut row, bytes));
+    fields.iter().take(columns).for_each(|bytes| push_bare_cell(&mut row, bytes));
     if fields.len() == columns {
         return row;
     }
@@ -128,6 +129,14 @@ fn delimited_row(fields: &Fields<'_>, columns: usize) -> Row {
         "add the missing ones, or look for a quote left open"
     };
     Row::broken(row.line, row.fields, what, mend)
+}
+
+/// Adds a cell that may be guarded and may not be UTF-8.
+fn push_bare_cell(row: &mut Row, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => row.fields.push(bare(text).to_owned()),
+        Err(_) => push_cell(row, bytes),
+    }
 }
 
 /// Adds a cell that may not be UTF-8.

@@ -25,6 +25,7 @@
 mod columns;
 mod delimited;
 mod format;
+mod guard;
 mod layout;
 mod object;
 mod options;
@@ -42,6 +43,7 @@ use std::path::Path;
 
 pub use columns::Field;
 pub use format::Format;
+pub use guard::guarded;
 pub use options::{Defaults, Mapping, Options};
 pub use problem::{ManifestError, Problem};
 pub use words::{UnknownWord, parse_aspect_ratio, parse_generation_type, parse_mode, parse_provider};
@@ -60,7 +62,8 @@ pub const LONGEST_RECORD: usize = 4 * 1024 * 1024;
 pub struct Record {
     /// The line it begins on, from 1.
     pub line: u64,
-    /// Its cells as they are, in the order of [`Reader::columns`]; the last ones may be missing.
+    /// Its cells, in the order of [`Reader::columns`]; the last ones may be missing. They are as they
+    /// are in the sheet, but for the apostrophe of [`guarded`].
     pub fields: Vec<String>,
     /// What it asks for, or everything that is wrong with it.
     pub entry: Result<Entry, Vec<Problem>>,
@@ -129,7 +132,7 @@ impl Reader {
         Ok(Self { source, format, options: options.clone(), columns, layout, records: 0, ended: false })
     }
 
-    /// The sheet's own columns, in order. A column without a name is called `column_3` by its
+    /// The sheet's own columns, in order, without the apostrophe of [`guarded`]. A column without a name is called `column_3` by its
     /// place; a sheet of lines has the one column `prompt`. Of JSON objects these are all keys in
     /// the order they were first seen, and so complete only after the last record.
     #[must_use]
@@ -141,6 +144,13 @@ impl Reader {
     #[must_use]
     pub fn column_of(&self, field: Field) -> Option<&str> {
         self.columns.name_of(field)
+    }
+
+    /// The places of the columns that give a field; the others pass through. Complete when
+    /// [`Reader::columns`] is.
+    #[must_use]
+    pub fn bound_columns(&self) -> Vec<usize> {
+        self.columns.bound()
     }
 
     /// How many rows without any text were passed so far.

@@ -92,7 +92,7 @@ impl Options {
     /// the rules of this module. Two readings with the same hash yield the same records.
     pub(super) fn fingerprint(&self, format: Format, bytes: blake3::Hash) -> [u8; 32] {
         /// To be raised when the same bytes and options come to mean other rows.
-        const RULES: u32 = 1;
+        const RULES: u32 = 2;
         let map: Vec<_> = self.map.iter().map(|map| (map.field.as_str(), &map.columns)).collect();
         let said = json!([
             RULES,

@@ -22,6 +22,9 @@ impl Sheet for Rows {
     fn columns(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
+    fn bound_columns(&self) -> Vec<usize> {
+        Vec::new()
+    }
     fn id_column(&self) -> Option<String> {
         None
     }
@@ -98,27 +101,27 @@ fn lines_are_appended_as_samples_end_and_ordered_at_last() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r.csv");
     let text = || std::fs::read_to_string(&path).unwrap();
-    let mut store = store(&["prompt", "note"], &[(&["a", "=1+1"], 2), (&["b"], 1), (&[], 1)]);
+    let mut store = store(&["prompt", "=note"], &[(&["a", "=1+1"], 2), (&["b"], 1), (&[], 1)]);
     let mut file = ResultsFile::begin(&path, &store).unwrap();
     let invalid = ",,0,invalid,,,input,,line 4: empty: fill it,0,0.00,,,,,\n";
-    assert_eq!(text(), format!("prompt,note,sample,{HEADER}\n{invalid}"));
+    assert_eq!(text(), format!("prompt,'=note,sample,{HEADER}\n{invalid}"));
 
     end(&mut store, 3, video(&["https://v.example/1"]));
     let failure = Failure::new(FailureKind::Content, Some("@X"), "=cmd, \"no\"");
     end(&mut store, 1, Outcome::Failed(failure));
     file.append(&store, &[SampleId(3), SampleId(1)]).unwrap();
     let done = format!("b,,0,{DONE}\n");
-    let failed = "a,=1+1,0,failed,'-task,,content,'@X,\"'=cmd, \"\"no\"\"\",1,0.20,1970-01-01T00:00:01Z,\
+    let failed = "a,'=1+1,0,failed,'-task,,content,'@X,\"'=cmd, \"\"no\"\"\",1,0.20,1970-01-01T00:00:01Z,\
         1970-01-01T00:00:03Z,,1,\n";
-    assert_eq!(text(), format!("prompt,note,sample,{HEADER}\n{invalid}{done}{failed}"));
+    assert_eq!(text(), format!("prompt,'=note,sample,{HEADER}\n{invalid}{done}{failed}"));
 
     // A crash here: the next run begins by the state, in manifest order.
     drop(file);
     let file = ResultsFile::begin(&path, &store).unwrap();
-    assert_eq!(text(), format!("prompt,note,sample,{HEADER}\n{failed}{done}{invalid}"));
+    assert_eq!(text(), format!("prompt,'=note,sample,{HEADER}\n{failed}{done}{invalid}"));
     file.finish(&store).unwrap();
-    let pending = format!("a,=1+1,1,{PENDING}\n");
-    assert_eq!(text(), format!("prompt,note,sample,{HEADER}\n{failed}{pending}{done}{invalid}"));
+    let pending = format!("a,'=1+1,1,{PENDING}\n");
+    assert_eq!(text(), format!("prompt,'=note,sample,{HEADER}\n{failed}{pending}{done}{invalid}"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

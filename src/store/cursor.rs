@@ -1,4 +1,4 @@
-//! Ready samples in manifest order, a page at a time.
+//! Ready samples in manifest order, a page at a time, those put back after a doubt last.
 //!
 //! Forward only, by key, on a connection of its own: it neither holds a read transaction open
 //! between pages, which would keep the log from being emptied, nor waits for commits. A sample that
@@ -19,13 +19,27 @@ use crate::schedule::Entry;
 /// Samples read at once: few enough to be small, enough that a page costs less than its rows.
 const PAGE: i64 = 512;
 
-/// A forward-only reader of ready samples, in manifest order; usable from any thread.
+/// What is ready after a doubt: [`Store::retry`] puts it back so, and no commit does.
+const AFTER_DOUBT: &str = "(s.kind IS 'doubt' AND s.message IS NULL)";
+
+/// Which of the ready samples are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Those that nothing was paid for in vain, or for certain.
+    First,
+    /// Those put back after a doubt: to buy one of these may pay twice.
+    AfterDoubt,
+}
+
+/// A forward-only reader of ready samples, in manifest order, those put back after a doubt behind
+/// the others; usable from any thread.
 #[derive(Debug)]
 pub struct Cursor {
     connection: Connection,
     pub(super) sql: String,
     condition: Condition,
     prices: PriceList,
+    pass: Pass,
     after: i64,
     page: VecDeque<(Entry, Generation)>,
     ended: bool,
@@ -42,7 +56,7 @@ impl Store {
         let sql = format!(
             "SELECT s.id, s.idx, s.attempts, s.paid_retries, s.not_before, r.generation
              FROM samples s CROSS JOIN rows r ON r.position = s.row
-             WHERE {} AND s.state = 'ready' AND s.id > ? ORDER BY s.id LIMIT {PAGE}",
+             WHERE {} AND s.state = 'ready' AND s.id > ? AND {AFTER_DOUBT} = ? ORDER BY s.id LIMIT {PAGE}",
             condition.sql
         );
         let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -51,6 +65,7 @@ impl Store {
             sql,
             condition,
             prices,
+            pass: Pass::First,
             after: i64::MIN,
             page: VecDeque::new(),
             ended: false,
@@ -61,8 +76,8 @@ impl Store {
 impl Cursor {
     fn next_page(&mut self) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(&self.sql)?;
-        let after = Value::from(self.after);
-        let mut rows = statement.query(params_from_iter(self.condition.parameters.iter().chain([&after])))?;
+        let place = [Value::from(self.after), Value::from(self.pass == Pass::AfterDoubt)];
+        let mut rows = statement.query(params_from_iter(self.condition.parameters.iter().chain(&place)))?;
         while let Some(row) = rows.next()? {
             let generation: Generation = serde_json::from_str(row.get_ref(5)?.as_str().unwrap_or(""))?;
             let entry = Entry {
@@ -84,13 +99,20 @@ impl Iterator for Cursor {
 
     /// The next ready sample. After an error or the end there are no more.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.is_empty() && !self.ended {
+        while self.page.is_empty() && !self.ended {
             if let Err(error) = self.next_page() {
                 self.ended = true;
                 self.page.clear();
                 return Some(Err(error));
             }
-            self.ended = self.page.is_empty();
+            match self.pass {
+                Pass::First if self.page.is_empty() => {
+                    self.pass = Pass::AfterDoubt;
+                    self.after = i64::MIN;
+                }
+                Pass::AfterDoubt => self.ended = self.page.is_empty(),
+                Pass::First => {}
+            }
         }
         self.page.pop_front().map(Ok)
     }

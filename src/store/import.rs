@@ -14,7 +14,7 @@ use std::error::Error;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{State, Store, StoreError, schema, set_meta, stored, unsigned};
+use super::{State, Store, StoreError, columns, schema, set_meta, stored, unsigned};
 use crate::job::Usd;
 use crate::manifest::{Adjusted, Field, Problem, Reader, Record};
 
@@ -28,6 +28,9 @@ pub trait Sheet: Iterator<Item = Result<Record, Self::Error>> {
 
     /// The sheet's own columns, in order.
     fn columns(&self) -> Vec<String>;
+
+    /// The places of the columns that give a field; the others pass through.
+    fn bound_columns(&self) -> Vec<usize>;
 
     /// The column that gives ids, if one does.
     fn id_column(&self) -> Option<String>;
@@ -44,6 +47,10 @@ impl Sheet for Reader {
 
     fn columns(&self) -> Vec<String> {
         self.columns().to_vec()
+    }
+
+    fn bound_columns(&self) -> Vec<usize> {
+        self.bound_columns()
     }
 
     fn id_column(&self) -> Option<String> {
@@ -152,8 +159,10 @@ impl Store {
         if import.differences != Differences::default() && !options.accept_changes {
             return Ok(import);
         }
+        name_columns(&transaction)?;
         replace(&transaction)?;
         set_meta(&transaction, "columns", serde_json::to_string(&sheet.columns())?)?;
+        set_meta(&transaction, "bound_columns", serde_json::to_string(&sheet.bound_columns())?)?;
         set_meta(&transaction, "sheet", sheet.fingerprint().to_vec())?;
         set_meta(&transaction, "skip_invalid", options.skip_invalid)?;
         transaction.commit()?;
@@ -234,6 +243,12 @@ impl Key<'_> {
         };
         [vec![tag], rest].concat()
     }
+}
+
+/// The id that a stored key is, if it is one.
+pub(super) fn id_of(key: &[u8]) -> Option<String> {
+    let id = key.strip_prefix(&[Key::ID])?;
+    Some(String::from_utf8_lossy(id).into_owned())
 }
 
 /// Numbers equal rows, and turns all but the first of equal ids into problems.
@@ -336,6 +351,18 @@ fn differences(connection: &Connection) -> rusqlite::Result<Differences> {
     )
 }
 
+/// Puts the columns of the sheet that goes where [`replace`] finds them.
+fn name_columns(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE old_columns(place INTEGER PRIMARY KEY, name TEXT NOT NULL, bound INTEGER NOT NULL)",
+    )?;
+    let mut insert = connection.prepare("INSERT INTO old_columns VALUES(?1, ?2, ?3)")?;
+    for (place, column) in columns::of_sheet(connection)?.into_iter().enumerate() {
+        insert.execute(params![stored(place as u64), column.name, column.bound])?;
+    }
+    Ok(())
+}
+
 /// Puts the new rows, with their samples in manifest order, in the place of the old ones.
 fn replace(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
@@ -365,7 +392,10 @@ fn replace(connection: &Connection) -> rusqlite::Result<()> {
          INSERT INTO moved SELECT row, (SELECT ifnull(max(position), 0) FROM new_rows)
                 + row_number() OVER (ORDER BY row) FROM (SELECT DISTINCT row FROM kept);
          INSERT INTO new_rows SELECT m.new, o.line, o.key, o.occurrence, o.samples, o.type, o.mode,
-                o.generation, o.fields, o.problem, 1
+                o.generation, iif(o.removed, o.fields, (
+                    SELECT json_group_array(json_array(c.name, f.value, c.bound) ORDER BY c.place)
+                    FROM old_columns c JOIN json_each(o.fields) f ON f.key = c.place
+                )), o.problem, 1
              FROM moved m CROSS JOIN rows o ON o.position = m.old;
          INSERT INTO new_samples(row, idx, state, removed, attempts, cost, paid_retries, not_before, attempt,
                 submitted, accepted, ended, created, completed, task, kind, code, message, urls)
@@ -376,6 +406,7 @@ fn replace(connection: &Connection) -> rusqlite::Result<()> {
              ORDER BY m.new, s.idx;
 
          DROP TABLE counter; DROP TABLE carried; DROP TABLE kept; DROP TABLE moved; DROP TABLE repeats;
+         DROP TABLE old_columns;
          DROP INDEX IF EXISTS new_rows_by_key;
          DROP TABLE samples; DROP TABLE rows;
          ALTER TABLE new_samples RENAME TO samples;

@@ -7,13 +7,17 @@
 //!
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
+mod asked;
+mod columns;
 mod commit;
 mod cursor;
+mod doubts;
 mod import;
 mod lock;
 mod outcome;
 mod queue;
 mod restore;
+mod retry;
 mod schema;
 mod selection;
 mod state;
@@ -27,11 +31,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use asked::{Asked, Names, Uses};
+pub use columns::Cells;
 pub use cursor::Cursor;
+pub use doubts::{Doubt, Doubts};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
 pub use lock::{Lock, LockError, account_lock_path, state_lock_path};
 pub use outcome::{ResultFilter, ResultRow};
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
+pub use retry::Retried;
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
@@ -258,8 +266,7 @@ impl Store {
     ///
     /// When the database fails.
     pub fn columns(&self) -> Result<Vec<String>, StoreError> {
-        let json: Option<String> = meta(&self.connection, "columns")?;
-        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?.unwrap_or_default())
+        Ok(columns::of_sheet(&self.connection)?.into_iter().map(|column| column.name).collect())
     }
 
     fn from_connection(connection: Connection, path: &Path) -> Result<Self, StoreError> {

@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
+use super::columns::{Cells, Table};
 use super::restore::stamp;
 use super::tallies::failure_kind;
 use super::{Selection, State, Store, StoreError, unsigned};
@@ -19,7 +21,7 @@ pub struct ResultRow {
     pub line: u64,
     /// Which sample of the row, from 0.
     pub index: u32,
-    /// The row's cells, in the order of [`Store::columns`]; the last ones may be missing.
+    /// The row's cells, in the order of [`Store::columns_of`]; the last ones may be missing.
     pub fields: Vec<String>,
     /// Whether the sheet no longer asks for it.
     pub removed: bool,
@@ -55,6 +57,25 @@ pub struct ResultFilter {
     pub selection: Selection,
 }
 
+/// A [`ResultFilter`] as a condition on `samples s` and `rows r`.
+pub(super) struct Wanted {
+    pub(super) sql: String,
+    pub(super) parameters: Vec<Value>,
+}
+
+impl Wanted {
+    pub(super) fn by(filter: &ResultFilter, store: &Store) -> Result<Self, StoreError> {
+        let (condition, parameters) = if filter.removed {
+            ("s.removed = 1".to_owned(), Vec::new())
+        } else {
+            let condition = filter.selection.condition(store)?;
+            (condition.sql, condition.parameters)
+        };
+        let states = State::sql_list(|s| filter.statuses.is_empty() || filter.statuses.contains(&s.status()));
+        Ok(Self { sql: format!("{condition} AND s.state IN ({states})"), parameters })
+    }
+}
+
 const COLUMNS: &str = "s.id, r.line, s.idx, r.fields, s.state, s.task, s.urls, s.kind, s.code, s.message,
     s.attempts, s.cost, s.submitted, s.accepted, s.ended, s.created, s.completed, r.problem, s.removed";
 
@@ -71,30 +92,25 @@ impl Store {
         mut visit: impl FnMut(ResultRow) -> ControlFlow<E>,
     ) -> Result<(), E> {
         let failed = |error: rusqlite::Error| E::from(StoreError::from(error));
-        let (condition, parameters) = if filter.removed {
-            ("s.removed = 1".to_owned(), Vec::new())
-        } else {
-            let condition = filter.selection.condition(self)?;
-            (condition.sql, condition.parameters)
-        };
-        let states = State::sql_list(|s| filter.statuses.is_empty() || filter.statuses.contains(&s.status()));
+        let table = self.table(filter.removed, Cells::All)?;
+        let Wanted { sql, parameters } = Wanted::by(filter, self)?;
         let mut statement = self
             .connection
             .prepare(&format!(
                 "SELECT {COLUMNS} FROM samples s CROSS JOIN rows r ON r.position = s.row
-                 WHERE {condition} AND s.state IN ({states}) ORDER BY s.id"
+                 WHERE {sql} ORDER BY s.id"
             ))
             .map_err(failed)?;
         let mut rows = statement.query(params_from_iter(parameters)).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            if let ControlFlow::Break(error) = visit(self.read_result(row)?) {
+            if let ControlFlow::Break(error) = visit(self.read_result(row, &table)?) {
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// The result row of one sample.
+    /// The result row of one sample; without cells if it is no longer in the sheet.
     ///
     /// # Errors
     ///
@@ -103,29 +119,30 @@ impl Store {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM samples s CROSS JOIN rows r ON r.position = s.row WHERE s.id = ?1"
         ))?;
-        let row = statement.query_row([sample.0], |row| Ok(self.read_result(row))).optional()?;
+        let table = Table::plain();
+        let row = statement.query_row([sample.0], |row| Ok(self.read_result(row, &table))).optional()?;
         row.ok_or(StoreError::NoSuchSample(sample))?
     }
 
-    /// Whether any row of the sheet asks for more than one sample.
+    /// Whether any row of the sheet, or of those no longer in it, asks for more than one sample.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub fn uses_samples(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM rows WHERE samples > 1 AND removed = 0)";
-        Ok(self.connection.query_one(sql, (), |row| row.get(0))?)
+    pub fn uses_samples(&self, removed: bool) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM rows WHERE samples > 1 AND removed = ?1)";
+        Ok(self.connection.query_one(sql, [removed], |row| row.get(0))?)
     }
 
-    /// Whether any task brought more than one video.
+    /// Whether any task of the sheet, or of rows no longer in it, brought more than one video.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub fn has_many_urls(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM samples WHERE urls IS NOT NULL AND removed = 0
+    pub fn has_many_urls(&self, removed: bool) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM samples WHERE urls IS NOT NULL AND removed = ?1
                    AND json_array_length(urls) > 1)";
-        Ok(self.connection.query_one(sql, (), |row| row.get(0))?)
+        Ok(self.connection.query_one(sql, [removed], |row| row.get(0))?)
     }
 
     /// Remembers that a results file at `path` with this header is about to be written, so that it
@@ -150,7 +167,7 @@ impl Store {
         Ok(self.connection.query_one(sql, [path, header], |row| row.get(0))?)
     }
 
-    fn read_result(&self, row: &Row<'_>) -> Result<ResultRow, StoreError> {
+    fn read_result(&self, row: &Row<'_>, table: &Table) -> Result<ResultRow, StoreError> {
         let state: State = row.get(4)?;
         let wall = |column| -> rusqlite::Result<Option<UnixMillis>> {
             Ok(row.get::<_, Option<i64>>(column)?.map(|millis| self.birth.at(stamp(millis))))
@@ -175,7 +192,7 @@ impl Store {
             sample: SampleId(row.get(0)?),
             line: unsigned(row.get(1)?),
             index: row.get(2)?,
-            fields: serde_json::from_str(row.get_ref(3)?.as_str().unwrap_or(""))?,
+            fields: table.read(row.get_ref(3)?.as_str().unwrap_or(""))?,
             removed: row.get(18)?,
             status: state.status(),
             task: row.get::<_, Option<String>>(5)?.filter(|_| has_task),

@@ -12,7 +12,8 @@ use crate::job::Status;
 /// A stored state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// May be submitted.
+    /// May be submitted. One whose kind is `doubt` and that has no message was put back after a
+    /// doubt (`--retry unknown`): it is submitted after all others.
     Ready,
     /// An intent is durable and its answer is not.
     Submitting,

@@ -144,32 +144,6 @@ impl Store {
         Ok(unsigned(count))
     }
 
-    /// Puts samples of the sheet that are failed, rejected, timed out, lost or unknown back to be
-    /// bought again, as far as `statuses` names them, with their paid retries restored. Answers how
-    /// many. Other statuses have nothing to put back. What timed out, was lost or is unknown may be
-    /// paid for twice.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn retry(&mut self, statuses: &[Status]) -> Result<u64, StoreError> {
-        let again = State::sql_list(|state| match state {
-            State::Failed | State::Rejected | State::TimedOut | State::Lost | State::Unknown => {
-                statuses.contains(&state.status())
-            }
-            State::Ready | State::Submitting | State::Running | State::Succeeded | State::Invalid => false,
-        });
-        let changed = self.connection.execute(
-            &format!(
-                "UPDATE samples SET state = 'ready', not_before = 0, paid_retries = 0, ended = NULL,
-                        kind = NULL, code = NULL, message = NULL
-                 WHERE removed = 0 AND state IN ({again})"
-            ),
-            (),
-        )?;
-        Ok(changed as u64)
-    }
-
     /// Shows `visit` what every sample of the sheet asks for, in manifest order, ended ones
     /// included.
     ///

@@ -1,3 +1,5 @@
+mod doubts;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -32,6 +34,9 @@ impl Sheet for Rows {
     type Error = Infallible;
     fn columns(&self) -> Vec<String> {
         ["Name", "prompt"].map(str::to_owned).to_vec()
+    }
+    fn bound_columns(&self) -> Vec<usize> {
+        vec![0, 1]
     }
     fn id_column(&self) -> Option<String> {
         Some("Name".to_owned())
@@ -187,7 +192,7 @@ fn a_sheet_becomes_samples_in_its_order() {
     let mut seeds = Vec::new();
     store.requests(|generation| seeds.push(generation.draft().seed.unwrap())).unwrap();
     assert_eq!(seeds, [5, 6, 5, 5]);
-    assert!(store.uses_samples().unwrap());
+    assert!(store.uses_samples(false).unwrap());
 }
 
 #[test]
@@ -407,25 +412,6 @@ fn money_attempts_and_times() {
 }
 
 #[test]
-fn samples_put_back() {
-    let again = [State::Failed, State::Rejected, State::TimedOut, State::Lost, State::Unknown];
-    for state in State::ALL.into_iter().filter(|state| *state != State::Invalid) {
-        let mut store = with(&[("x", "a", 1)]);
-        bring(&mut store, 1, state);
-        let (spent, attempts) = (store.spending().unwrap(), store.result(SampleId(1)).unwrap().attempts);
-        let put_back = u64::from(again.contains(&state));
-        assert_eq!(store.retry(&[]).unwrap(), 0);
-        assert_eq!(store.retry(&Status::ALL).unwrap(), put_back, "{state}");
-        if put_back == 1 {
-            let (entry, _) = store.cursor(&Selection::default(), PRICES).unwrap().next().unwrap().unwrap();
-            assert_eq!((entry.attempts, entry.paid_retries), (attempts, 0));
-            assert_eq!(store.result(SampleId(1)).unwrap().failure, None);
-        }
-        assert_eq!(store.spending().unwrap(), spent);
-    }
-}
-
-#[test]
 fn a_state_file_knows_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
@@ -518,7 +504,7 @@ fn a_large_sheet_takes_little_memory() {
     let mut cursor = store.cursor(&Selection::default(), PRICES).unwrap();
     // In manifest order without sorting: a sorter would hold the sheet.
     let mut explain = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", cursor.sql)).unwrap();
-    let steps = explain.query_map([0], |row| row.get::<_, String>(3)).unwrap();
+    let steps = explain.query_map([0, 0], |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<_> = steps.map(|step| step.unwrap()).collect();
     assert!(!steps.is_empty() && steps.iter().all(|step| !step.contains("TEMP B-TREE")), "{steps:?}");
     assert!((1..=100_000).all(|id| cursor.next().unwrap().unwrap().0.sample == SampleId(id)));

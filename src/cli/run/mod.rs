@@ -36,6 +36,7 @@ Examples:
   batchveo run prompts.csv --limit 3 --mode fast          buy the first three rows
   batchveo run prompts.csv                                buy the rest; again to resume
   batchveo run prompts.csv --retry failed,timed_out       try these again
+  batchveo run prompts.csv --retry unknown                and what is in doubt; may pay twice
   batchveo run captions.csv --map prompt=caption --map id=video
   jq -c '.scenes[]' film.json | batchveo run - --format jsonl --state film.batchveo.db
 
@@ -106,7 +107,8 @@ pub struct RunArgs {
     /// Buy nothing: only collect what is bought already
     #[arg(long, help_heading = "Money")]
     pub no_buy: bool,
-    /// Put ended samples back: failed, rejected, timed_out, lost (the last two may pay twice)
+    /// Put ended samples back: failed, rejected, timed_out, lost, unknown; the last three may pay twice, and unknown
+    /// ones are put back when older than --task-timeout, and bought last
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, help_heading = "Money")]
     pub retry: Vec<Status>,
     /// When to ask about a task: the age at the first look, and the time between looks

@@ -141,19 +141,34 @@ impl Job<'_> {
             Taken::Yes => {}
         }
         if !self.args.retry.is_empty() {
-            let again = batch.retry(&self.args.retry)?;
-            let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
-            writeln!(
-                self.screen,
-                "{} put back to be bought again ({}).",
-                Of(again, "sample"),
-                words.join(", ")
-            )?;
-            if self.args.retry.iter().any(|status| matches!(status, Status::TimedOut | Status::Lost)) {
-                writeln!(self.screen, "Those timed out or lost may be paid for twice.")?;
-            }
+            self.put_back(&mut batch)?;
         }
         Ok(Some(batch))
+    }
+
+    /// Puts back what `--retry` names, and says what that may cost.
+    fn put_back(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        let now = batch.stamp_at(wall_time())?;
+        let retried = batch.retry(&self.args.retry, now, self.args.task_timeout)?;
+        let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
+        let again = Of(retried.samples, "sample");
+        writeln!(self.screen, "{again} put back to be bought again ({}).", words.join(", "))?;
+        let twice = |status: &&Status| matches!(status, Status::TimedOut | Status::Lost | Status::Unknown);
+        let twice: Vec<_> = self.args.retry.iter().filter(twice).map(|status| status.as_str()).collect();
+        if retried.samples > 0 && !twice.is_empty() {
+            writeln!(self.screen, "Of these, what was {} may be paid for twice.", twice.join(" or "))?;
+        }
+        if let Some(next) = retried.next.filter(|_| retried.too_young > 0) {
+            let timeout = humantime::format_duration(self.args.task_timeout);
+            let next = batch.store().birth().at(next).to_rfc3339();
+            writeln!(
+                self.screen,
+                "{} left in doubt: not yet older than --task-timeout {timeout}. The first will be at {next}: then \
+                 --retry unknown again.",
+                Of(retried.too_young, "sample")
+            )?;
+        }
+        Ok(())
     }
 
     /// The clock of this run: it goes on where the state file's ended.
