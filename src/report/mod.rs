@@ -11,6 +11,7 @@
 
 mod bar;
 mod digest;
+mod doubts;
 mod estimate;
 mod event_log;
 mod logs;
@@ -26,6 +27,7 @@ use std::str::FromStr;
 
 pub use bar::Bar;
 pub use digest::{Counts, Digest};
+pub use doubts::DOUBTS_SHOWN;
 pub use estimate::{Outlook, Pace, Work, estimate};
 pub use event_log::{EventLog, WhenFull};
 pub use logs::{LogError, LogFormat, LoggedEvents, init_logging};

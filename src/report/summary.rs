@@ -12,9 +12,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::digest::{Counts, Digest};
+use super::doubts::{BalanceSays, DoubtsTold};
 use super::wording::{Count, HaltReason, Money, Of, Span, command_line, halt_word};
 use crate::job::{FailureKind, Status, UnixMillis, Usd};
 use crate::schedule::Halt;
+use crate::store::Doubts;
 
 /// How long a link to a video lasts by the vendor's model page. Another of its pages says 24 hours.
 const LINKS_LAST: Duration = Duration::from_hours(15 * 24);
@@ -24,6 +26,8 @@ const LINKS_LAST: Duration = Duration::from_hours(15 * 24);
 pub struct Facts {
     /// Samples that did not succeed, by what was the matter, of the whole state file.
     pub failures: BTreeMap<FailureKind, u64>,
+    /// What is in doubt, of the whole state file.
+    pub doubts: Doubts,
     /// When the earliest video in the state was completed.
     pub first_completed: Option<UnixMillis>,
     /// The results file.
@@ -42,8 +46,8 @@ pub struct Facts {
 /// Why buying stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stop {
-    /// A word: `interrupted`, `no_money`, `key_refused`, `outage`, `too_many_failures` or
-    /// `tasks_vanish`.
+    /// A word: `interrupted`, `no_money`, `key_refused`, `outage`, `too_many_failures`,
+    /// `tasks_vanish`, `nothing_accepted`, `max_cost`, `max_duration`, `disk` or `no_buy`.
     pub reason: &'static str,
     /// A clause for a person.
     pub message: String,
@@ -78,6 +82,7 @@ pub struct Summary {
     cost_this_run_usd: Usd,
     balance_before_usd: Option<Usd>,
     balance_after_usd: Option<Usd>,
+    in_doubt: Option<DoubtsTold>,
     stopped: Option<Stop>,
     results: PathBuf,
     state: PathBuf,
@@ -114,6 +119,10 @@ impl Summary {
             cost_this_run_usd: last.spent_now,
             balance_before_usd: digest.first_balance,
             balance_after_usd: digest.last_balance,
+            in_doubt: DoubtsTold::new(
+                &facts.doubts,
+                BalanceSays::new(digest.first_balance, digest.last_balance, last.bought_now),
+            ),
             stopped: digest
                 .halt
                 .as_ref()
@@ -196,6 +205,9 @@ impl fmt::Display for Summary {
         self.write_headline(f)?;
         self.write_counts(f)?;
         self.write_cost(f)?;
+        if let Some(doubts) = &self.in_doubt {
+            write!(f, "{doubts}")?;
+        }
         writeln!(f, "Results   {}", self.results.display())?;
         writeln!(f, "State     {}", self.state.display())?;
         if self.simulated {
@@ -273,10 +285,12 @@ mod tests {
     use crate::event::Progress;
     use crate::job::{Failure, Stamp, Tally};
     use crate::report::script;
+    use crate::store::Doubt;
 
     fn facts(failures: &[(FailureKind, u64)], exit_code: u8) -> Facts {
         Facts {
             failures: failures.iter().copied().collect(),
+            doubts: Doubts::default(),
             first_completed: Some(script::BIRTH),
             results: "prompts.results.csv".into(),
             state: "prompts.csv.batchveo.db".into(),
@@ -326,7 +340,25 @@ mod tests {
             (Status::Invalid, 1),
         ];
         let kinds = [(FailureKind::Content, 9), (FailureKind::Transient, 3), (FailureKind::Doubt, 8)];
-        insta::assert_snapshot!(both(&Summary::new(&digest(&counts, None), facts(&kinds, 1))));
+        let mut some = digest(&counts, None);
+        some.last_balance = Some(Usd::from_cents(91_120));
+        some.last.bought_now = Usd::from_cents(32_820);
+        let doubt = |line, id: Option<&str>, index| Doubt {
+            line,
+            id: id.map(str::to_owned),
+            index,
+            submitted: script::BIRTH,
+            failure: Failure::new(FailureKind::Doubt, Some("timeout"), "no answer within 60 s"),
+            cost: Usd::from_cents(20),
+        };
+        let doubts = Doubts {
+            shown: vec![doubt(17, Some("row-16"), 0), doubt(40, None, 2)],
+            count: 8,
+            cost: Usd::from_cents(160),
+            oldest: Some(script::BIRTH),
+            newest: Some(script::BIRTH),
+        };
+        insta::assert_snapshot!(both(&Summary::new(&some, Facts { doubts, ..facts(&kinds, 1) })));
     }
 
     #[test]

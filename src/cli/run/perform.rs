@@ -26,7 +26,7 @@ use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Status, Usd};
 use crate::report::wording::Of;
-use crate::report::{Facts, Outlook, Screen, Summary};
+use crate::report::{DOUBTS_SHOWN, Facts, Outlook, Screen, Summary};
 use crate::schedule::Halt;
 use crate::schedule::gate::Gate;
 use crate::simulator::{Ledger, LedgerError, Settings, Simulator, request_hash};
@@ -314,6 +314,7 @@ impl Job<'_> {
         let simulated = self.args.rehearsal.simulate;
         let facts = Facts {
             failures,
+            doubts: store.doubts(DOUBTS_SHOWN)?,
             first_completed: store.first_completed()?,
             results: self.paths.results.clone(),
             state: self.paths.state.clone(),
@@ -381,14 +382,16 @@ fn state_home(environment: Environment<'_>) -> Result<PathBuf, UsageError> {
     })
 }
 
-/// The command that goes on with this run: its own words without `--retry`, which is done, and,
-/// when all the rows it chose have been run, without the choice.
+/// The command that goes on with this run: its own words without `--retry`, which is done, without
+/// `--no-buy`, which would not go on, and, when all the rows it chose have been run, without the
+/// choice.
 fn resume_words(words: impl Iterator<Item = String>, chosen_are_done: bool) -> Vec<String> {
     let done = |word: &str| word == "--retry" || (chosen_are_done && matches!(word, "--limit" | "--where"));
     let mut words = words.skip(1);
     let mut kept = vec!["batchveo".to_owned()];
     while let Some(word) = words.next() {
         match word.split_once('=') {
+            None if word == "--no-buy" => {}
             Some((option, _)) if done(option) => {}
             None if done(&word) => drop(words.next()),
             Some(_) | None => kept.push(word),
@@ -425,8 +428,7 @@ mod tests {
 
     #[test]
     fn the_command_that_resumes_repeats_nothing_that_is_done() {
-        let words =
-            "/usr/bin/batchveo run a.csv --retry failed,lost --limit 5 --where=a=b --retry=rejected -y";
+        let words = "/usr/bin/batchveo run a.csv --retry failed,lost --limit 5 --where=a=b --no-buy --retry=rejected -y";
         let kept = |done| resume_words(words.split(' ').map(str::to_owned), done).join(" ");
         assert_eq!(kept(false), "batchveo run a.csv --limit 5 --where=a=b -y");
         assert_eq!(kept(true), "batchveo run a.csv -y");
