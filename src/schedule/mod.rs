@@ -22,6 +22,7 @@ mod last_minute;
 mod lifetimes;
 mod protocol;
 pub mod retry;
+mod slots;
 mod timers;
 mod transitions;
 mod trouble;
@@ -34,7 +35,7 @@ pub use last_minute::LastMinute;
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
 
 use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
-use allowance::{Allowance, Manner};
+use allowance::Allowance;
 use gate::{Admission, Gate};
 use lifetimes::Lifetimes;
 use retry::FullJitter;
@@ -113,11 +114,6 @@ pub struct Before {
     /// What was accepted or is in doubt, at list price. Intents without an answer are not in it.
     pub spent: Usd,
 }
-
-/// How the slots in use fall and climb. One hundredth is left free for tasks whose end nobody has
-/// noticed yet; a hundredth is always tried; a climb is borne once tasks that it let in have been
-/// alive together for about as long as a task lasts.
-const SLOT_MANNER: Manner = Manner { margin: 10, floor: 10, patience: Duration::from_mins(2) };
 
 /// The pure core. See the module.
 #[derive(Debug)]
@@ -209,7 +205,7 @@ impl Schedule {
             running_without_slot: 0,
             backing_off: 0,
             window: SLOW_START,
-            slots_allowed: Allowance::new(config.limits.concurrent_tasks.get(), SLOT_MANNER),
+            slots_allowed: Allowance::new(config.limits.concurrent_tasks.get(), slots::MANNER),
             queue_ended: false,
             watching: true,
             leaving: false,
@@ -381,49 +377,6 @@ impl Schedule {
         self.hold.expire(now);
         self.slots_allowed.climb(now);
         self.give_up_on_an_outage(now);
-    }
-
-    /// From a submission in doubt to the moment when its task cannot be alive.
-    fn doubts_last(&self) -> Duration {
-        ACCEPTED_WITHIN + self.lifetimes.could_last(self.config.task_timeout)
-    }
-
-    /// Tasks that are or could be alive, submissions without an answer included.
-    fn alive(&self) -> u32 {
-        let doubts = u32::try_from(self.doubts.len()).unwrap_or(u32::MAX);
-        self.submitting + (self.running - self.running_without_slot) + doubts
-    }
-
-    /// Slots to give to the semaphore, or to take back from it for samples that gave theirs up.
-    fn next_slot_action(&mut self) -> Option<Action> {
-        if self.halt.is_some() {
-            return None;
-        }
-        let capacity = self.config.limits.concurrent_tasks.get();
-        let mut spare = capacity.saturating_sub(self.held + self.lent);
-        while spare > 0
-            && let Some(id) = self.slotless.pop_front()
-        {
-            if let Some(sample) = self.samples.get_mut(&id) {
-                sample.holds_slot = true;
-                self.held += 1;
-                spare -= 1;
-                self.ready.push_back(id);
-            }
-        }
-        if !self.slotless.is_empty() {
-            if self.lent > 0 && !self.reclaiming {
-                self.reclaiming = true;
-                let wanted = u32::try_from(self.slotless.len()).unwrap_or(u32::MAX);
-                return Some(Action::ReclaimSlots(wanted.min(self.lent)));
-            }
-            return None;
-        }
-        if spare > 0 && !self.queue_ended {
-            self.lent += spare;
-            return Some(Action::FreeSlots(spare));
-        }
-        None
     }
 
     /// When the balance endpoint is to be asked whether the service is back.
