@@ -146,13 +146,10 @@ impl Client {
     /// The HTTP client has a time-out of its own, which is not used: it looks at its timer before it
     /// looks for the answer, and would call a paid submission lost because this process slept.
     async fn exchange(&self, request: RequestBuilder, timeout: Duration) -> Result<Reply, (Silence, String)> {
-        match answer_within(timeout, self.answer(request)).await {
-            Some(answer) => answer,
-            None => {
-                let what = format!("no answer within {} s", timeout.as_secs_f64());
-                Err(self.silence(Silence::TimedOut, &what))
-            }
-        }
+        answer_within(timeout, self.answer(request)).await.unwrap_or_else(|| {
+            let what = format!("no answer within {} s", timeout.as_secs_f64());
+            Err(self.silence(Silence::TimedOut, &what))
+        })
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Reply, (Silence, String)> {
