@@ -10,8 +10,11 @@ use batchveo::api::{Balance, Polled, RefusalCause, Submitted, VideoApi};
 use batchveo::generation::{AspectRatio, Draft, Generation, GenerationType, Mode};
 use batchveo::job::{FailureKind, TaskId, Usd};
 use batchveo::veo::{ApiKey, BaseUrl, Client, Timeouts};
+use futures::future::join_all;
 
 const KEY: &str = "sk-recognisable/0123456789";
+/// As long as a test may wait.
+const HASTE: Duration = Duration::from_millis(200);
 
 /// What the server does with a request.
 #[derive(Clone)]
@@ -74,10 +77,9 @@ impl Server {
         Client::new(self.base.clone(), ApiKey::new(KEY).unwrap(), Timeouts::default()).unwrap()
     }
 
-    /// A client that waits as long as a test may.
+    /// A client that does not wait long.
     fn hasty_client(&self) -> Client {
-        let hasty = Duration::from_millis(200);
-        let timeouts = Timeouts { submit: hasty, status: hasty, balance: hasty, ..Timeouts::default() };
+        let timeouts = Timeouts { submit: HASTE, status: HASTE, balance: HASTE, ..Timeouts::default() };
         Client::new(self.base.clone(), ApiKey::new(KEY).unwrap(), timeouts).unwrap()
     }
 
@@ -205,22 +207,50 @@ async fn a_connection_that_cannot_be_made_in_time_was_never_sent_either() {
 async fn what_was_sent_and_not_answered_is_in_doubt() {
     let half = answer("200 OK", "", r#"{"code":200,"data":{"taskId":"task_1"}}"#);
     let half = half[..half.len() - 5].to_vec();
-    for (deed, code) in [
+    let cases = [
         (Deed::Close, "connection"),
         (Deed::Write(b"not HTTP at all\r\n\r\n".to_vec()), "connection"),
         (Deed::Write(half.clone()), "connection"),
         (Deed::Stall, "timeout"),
         (Deed::WriteAndStall(half), "timeout"),
-    ] {
+    ];
+    // Side by side, since each of the stalled takes its time.
+    join_all(cases.map(|(deed, code)| async move {
         let server = Server::new(deed);
         let client = if code == "timeout" { server.hasty_client() } else { server.client() };
         assert_eq!(doubt(&client.submit(generation()).await), code);
         assert_eq!(server.requests().len(), 1, "sent once, whatever happens");
-        let Polled::Unclear(failure) = client.status(task("t")).await else { panic!() };
+        let (polled, balance) = tokio::join!(client.status(task("t")), client.balance());
+        let Polled::Unclear(failure) = polled else { panic!() };
         assert_eq!(failure.code.as_deref(), Some(code));
         assert_eq!(failure.kind == FailureKind::Timeout, code == "timeout");
-        assert!(matches!(client.balance().await, Balance::Unclear(_)));
+        assert!(matches!(balance, Balance::Unclear(_)));
+    }))
+    .await;
+}
+
+/// Holds this thread, and with it the runtime, for longer than `server`'s client waits, once the
+/// server has a request. The answer comes meanwhile.
+async fn stall(server: &Server) {
+    while server.requests().is_empty() {
+        tokio::task::yield_now().await;
     }
+    std::thread::sleep(HASTE + Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn an_answer_that_came_while_this_process_was_stopped_is_heard() {
+    let accepted = answer("200 OK", "", r#"{"code":200,"data":{"taskId":"task_1"}}"#);
+    let server = Server::new(Deed::Write(accepted));
+    let client = server.hasty_client();
+    let (submitted, ()) = tokio::join!(client.submit(generation()), stall(&server));
+    assert_eq!(submitted, Submitted::Accepted(task("task_1")));
+
+    let alive = answer("200 OK", "", r#"{"code":200,"data":{"state":"pending"}}"#);
+    let server = Server::new(Deed::Write(alive));
+    let client = server.hasty_client();
+    let (polled, ()) = tokio::join!(client.status(task("t")), stall(&server));
+    assert_eq!(polled, Polled::Alive);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ fn body(prompt: &str) -> Vec<u8> {
 }
 
 fn generate(model: &mut Model, prompt: &str, now: Stamp) -> (u16, Value) {
-    let reply = model.generate(Caller::InProcess, &body(prompt), now).reply;
+    let reply = model.generate(Caller::InProcess, &body(prompt), now).reply().cloned().unwrap();
     (reply.status, serde_json::from_slice(&reply.body).unwrap())
 }
 
@@ -35,7 +35,7 @@ fn buy(model: &mut Model, prompt: &str, now: Stamp) -> String {
 }
 
 fn look(model: &mut Model, task: &str, now: Stamp) -> (u16, Value) {
-    let reply = model.status(Caller::InProcess, Some(task), now).reply;
+    let reply = model.status(Caller::InProcess, Some(task), now).reply().cloned().unwrap();
     (reply.status, serde_json::from_slice(&reply.body).unwrap())
 }
 
@@ -130,13 +130,16 @@ fn the_request_after_the_limit_is_refused_and_a_wrong_key_counts() {
     let limits = Limits { requests_per_minute: NonZeroU32::new(4).unwrap(), ..Limits::DOCUMENTED };
     let mut model = model(Settings { limits, key: Some("secret".into()), ..Settings::default() });
     let wrong = Caller::Http(Some("Bearer guess"));
-    assert_eq!(model.balance(wrong, at(0)).reply.status, 401);
-    assert_eq!(model.status(Caller::Http(None), Some("x"), at(1)).reply.status, 401);
-    assert_eq!(model.generate(wrong, &body("a cat"), at(2)).reply.status, 401);
-    assert_eq!(model.unknown_endpoint(Caller::Http(Some("Bearer secret")), at(3)).reply.status, 404);
-    let refused = model.balance(Caller::Http(Some("Bearer secret")), at(59)).reply;
+    assert_eq!(model.balance(wrong, at(0)).reply().unwrap().status, 401);
+    assert_eq!(model.status(Caller::Http(None), Some("x"), at(1)).reply().unwrap().status, 401);
+    assert_eq!(model.generate(wrong, &body("a cat"), at(2)).reply().unwrap().status, 401);
+    assert_eq!(
+        model.unknown_endpoint(Caller::Http(Some("Bearer secret")), at(3)).reply().unwrap().status,
+        404
+    );
+    let refused = model.balance(Caller::Http(Some("Bearer secret")), at(59)).reply().cloned().unwrap();
     assert_eq!(refused.status, 429);
-    assert_eq!(model.balance(Caller::Http(Some("Bearer secret")), at(61)).reply.status, 200);
+    assert_eq!(model.balance(Caller::Http(Some("Bearer secret")), at(61)).reply().unwrap().status, 200);
     let verdict = model.verdict().unwrap();
     assert_eq!((verdict.requests, verdict.fullest_window, verdict.accepted), (6, 5, 0));
     assert_eq!((verdict.counts.unauthorized_401, verdict.counts.throttled_429, verdict.held), (3, 1, false));
@@ -146,7 +149,7 @@ fn the_request_after_the_limit_is_refused_and_a_wrong_key_counts() {
 fn errors_repeat_the_key_only_when_told_to() {
     for echo_headers in [false, true] {
         let mut model = model(Settings { echo_headers, key: Some("right".into()), ..Settings::default() });
-        let reply = model.balance(Caller::Http(Some("Bearer sk-wrong")), at(0)).reply;
+        let reply = model.balance(Caller::Http(Some("Bearer sk-wrong")), at(0)).reply().cloned().unwrap();
         let text = String::from_utf8(reply.body).unwrap();
         assert_eq!(text.contains("sk-wrong"), echo_headers, "{text}");
         if !echo_headers {
@@ -160,7 +163,7 @@ fn errors_repeat_the_key_only_when_told_to() {
 fn money_runs_out_as_the_vendor_says() {
     let mut model = model(Settings { balance: Usd::from_cents(50), ..Settings::default() });
     let balance = |model: &mut Model| {
-        let reply = model.balance(Caller::InProcess, at(0)).reply;
+        let reply = model.balance(Caller::InProcess, at(0)).reply().cloned().unwrap();
         serde_json::from_slice::<Value>(&reply.body).unwrap()["data"].clone()
     };
     assert_eq!(balance(&mut model), json!(0.5));
@@ -184,7 +187,7 @@ fn an_unknown_or_missing_task_is_said_to_be_so() {
     for (id, status) in [(task.as_str(), 404), ("task_1", 404), ("", 404)] {
         assert_eq!(look(&mut foreign, id, at(0)).0, status, "{id}");
     }
-    assert_eq!(foreign.status(Caller::InProcess, None, at(0)).reply.status, 400);
+    assert_eq!(foreign.status(Caller::InProcess, None, at(0)).reply().unwrap().status, 400);
     assert_eq!(foreign.verdict().unwrap().counts.not_found_404, 3);
 }
 

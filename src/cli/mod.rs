@@ -132,7 +132,7 @@ fn perform(
         Command::Check(args) => check::perform(args, environment, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
         Command::Export(args) => export::perform(args, stdout)?,
-        Command::Simulate(args) => simulate::perform(args, screen)?,
+        Command::Simulate(args) => simulate::perform(args, screen, stdout)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,
     };

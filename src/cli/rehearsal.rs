@@ -6,7 +6,9 @@
 use std::num::NonZeroU32;
 
 use super::UsageError;
-use super::values::{ScaleWord, probability};
+use super::values::{ScaleWord, dollars, probability};
+use crate::job::Usd;
+use crate::simulator::Scenario;
 
 /// Options of a rehearsal.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,10 +23,31 @@ pub struct RehearsalArgs {
     /// Share of tasks that fail, from 0 to 1
     #[arg(long, value_name = "SHARE", requires = "simulate", default_value = "0", value_parser = probability)]
     pub sim_fail_rate: f64,
+    /// What goes wrong: scenarios by name (batchveo simulate --list-scenarios) or from files, which add
+    /// up; their times count from the birth of the rehearsal's state file
+    #[arg(long, value_name = "NAME|FILE,…", requires = "simulate", value_delimiter = ',')]
+    pub scenario: Vec<String>,
+    /// Dollars the simulated account has been given; a second run with more is a top-up [default: what
+    /// the sheet may cost, or what the scenario says]
+    #[arg(long, value_name = "USD", requires = "simulate", value_parser = dollars)]
+    pub sim_balance: Option<Usd>,
     /// Seconds that pass in a real one, or max; only with --simulate, and a number also against a
     /// server on this machine
     #[arg(long, value_name = "K|max", default_value = "1")]
     pub time_scale: ScaleWord,
+}
+
+/// The scenario that `words` name together.
+///
+/// # Errors
+///
+/// One of them names none, or a file that is none.
+pub fn load_scenarios(words: &[String]) -> Result<Scenario, UsageError> {
+    words.iter().try_fold(Scenario::default(), |sum, word| {
+        let scenario =
+            Scenario::load(word.trim()).map_err(|error| UsageError(format!("--scenario: {error}")))?;
+        Ok(sum.and(scenario))
+    })
 }
 
 /// Whom the run talks to, as far as time is concerned.

@@ -1,4 +1,4 @@
-//! `simulate`: its arguments. It serves the model of the API over HTTP.
+//! `simulate`: its arguments. It serves the model of the API over HTTP, and tells of its scenarios.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use super::UsageError;
 use super::exit::Exit;
+use super::rehearsal::load_scenarios;
 use super::signals::Signals;
 use crate::clock::{Clock, wall_time};
 use crate::report::Screen;
-use crate::simulator::{Ledger, Settings, Simulator, request_hash, serve};
+use crate::simulator::{Ledger, Named, Scenario, Settings, Simulator, request_hash, serve};
 
 use super::run::{LimitArgs, PriceArgs};
 use super::sheet::{SheetArgs, Source};
@@ -27,7 +29,11 @@ Examples:
   BATCHVEO_API_KEY=any batchveo run prompts.csv --base-url http://127.0.0.1:8787 --time-scale 10
   curl -s http://127.0.0.1:8787/judge      limits kept? anything bought twice?
   curl -s http://127.0.0.1:8787/ledger     what was accepted, as CSV
+  curl -s -X POST 'http://127.0.0.1:8787/top-up?usd=100'      put money into the account
   batchveo simulate --key secret --fail-rate 0.05 --balance 20
+  batchveo simulate --list-scenarios                          what can go wrong
+  batchveo simulate --show-scenario outage > mine.toml        a file to start one's own from
+  batchveo simulate --scenario outage,cut --scenario mine.toml
 
 Exit codes:
   0 stopped by Ctrl-C or SIGTERM, 2 usage, or the address cannot be listened on")]
@@ -44,9 +50,19 @@ pub struct SimulateArgs {
     /// Share of tasks that fail, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = probability)]
     pub fail_rate: f64,
-    /// Dollars the account has
-    #[arg(long, value_name = "USD", default_value = "10000", value_parser = dollars)]
-    pub balance: Usd,
+    /// Dollars the account has [default: 10000, or what the scenario says]
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub balance: Option<Usd>,
+    /// What goes wrong: scenarios by name or from files, which add up; their times count from the
+    /// start of this server. Client time-outs are real, so delays shrink with --time-scale
+    #[arg(long, value_name = "NAME|FILE,…", value_delimiter = ',')]
+    pub scenario: Vec<String>,
+    /// List the built-in scenarios and end
+    #[arg(long, conflicts_with_all = ["scenario", "show_scenario"])]
+    pub list_scenarios: bool,
+    /// Print the text of a built-in scenario and end
+    #[arg(long, value_name = "NAME", conflicts_with = "scenario")]
+    pub show_scenario: Option<String>,
     /// Accept this key alone; without it, any. Not a real key: it can be read by every user here
     #[arg(long, value_name = "TEXT")]
     pub key: Option<String>,
@@ -67,26 +83,53 @@ pub struct SimulateArgs {
     pub price: PriceArgs,
 }
 
-/// Serves until a signal comes, then says what the judge has to say.
+/// Serves until a signal comes, then says what the judge has to say; or tells of the scenarios.
 ///
 /// # Errors
 ///
-/// The address cannot be listened on, or the sheet to expect cannot be read.
-pub fn perform(args: &SimulateArgs, screen: &Screen) -> anyhow::Result<Exit> {
+/// The address cannot be listened on, or a scenario or the sheet to expect cannot be read.
+pub fn perform(args: &SimulateArgs, screen: &Screen, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    if args.list_scenarios {
+        return list(stdout);
+    }
+    if let Some(name) = &args.show_scenario {
+        return show(name, stdout);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve_until_signal(args, screen.clone()))
 }
 
+/// A line for each: the name, and what happens.
+fn list(stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    let longest = Scenario::NAMED.iter().map(|named| named.name.len()).max().unwrap_or(0);
+    for Named { name, text } in Scenario::NAMED {
+        writeln!(stdout, "{name:<longest$}  {}", Scenario::parse(name, text)?.about())?;
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn show(name: &str, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+    let named = Scenario::NAMED.iter().find(|named| named.name == name);
+    let Named { text, .. } = named.ok_or_else(|| {
+        UsageError(format!("--show-scenario {name}: there is none of that name; --list-scenarios lists them"))
+    })?;
+    stdout.write_all(text.as_bytes())?;
+    Ok(Exit::Succeeded)
+}
+
 async fn serve_until_signal(args: &SimulateArgs, mut screen: Screen) -> anyhow::Result<Exit> {
+    let scenario = load_scenarios(&args.scenario)?;
+    let usual = Settings::default();
     let settings = Settings {
         seed: args.seed,
         limits: args.limits.into(),
         key: args.key.as_deref().map(Into::into),
-        balance: args.balance,
+        balance: args.balance.or(scenario.balance()).unwrap_or(usual.balance),
         prices: args.price.list,
         fail_rate: args.fail_rate,
         echo_headers: args.echo_headers,
-        ..Settings::default()
+        scenario,
+        ..usual
     };
     let clock = Clock::real(Stamp::BIRTH, args.time_scale);
     let simulator = Simulator::new(settings, Ledger::temporary()?, clock, wall_time())?;

@@ -9,8 +9,9 @@ use super::run::{Destination, RunArgs, RunPlan};
 use super::sheet::Source;
 use super::*;
 use crate::generation::PriceList;
-use crate::job::{Limits, Status};
+use crate::job::{Limits, Status, Usd};
 use crate::schedule::cadence::Cadence;
+use crate::simulator::Scenario;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     Cli::try_parse_from(std::iter::once("batchveo").chain(line.split_whitespace())).map(|whole| whole.command)
@@ -105,6 +106,9 @@ fn wrong_words_are_usage_errors() {
         "run a.csv --simulate --api-key-file key",
         "run a.csv --sim-seed 1",
         "run a.csv --sim-fail-rate 0.5",
+        "run a.csv --sim-balance 5",
+        "run a.csv --scenario mixed",
+        "simulate --list-scenarios --scenario mixed",
         "run a.csv --simulate --sim-fail-rate 2",
         "run a.csv --api-key secret",
         "simulate --time-scale max",
@@ -140,6 +144,39 @@ fn a_rehearsal_needs_no_key_and_has_files_of_its_own() {
     assert!(matches!(plan.destination, Destination::Simulator { seed: 7, .. }));
     assert_eq!(plan.paths.state.to_str(), Some("a.csv.simulated.batchveo.db"));
     assert_eq!(plan.paths.results.to_str(), Some("a.simulated.results.csv"));
+}
+
+#[test]
+fn scenarios_add_up_and_say_what_money_there_is_unless_the_user_does() {
+    let destination = |line: &str| match plan(&format!("a.csv --simulate {line}"), &[]).unwrap().destination {
+        Destination::Simulator { scenario, balance, .. } => (scenario, balance),
+        Destination::Api { .. } => panic!("{line}: not simulated"),
+    };
+    let (scenario, balance) = destination("--scenario cut,no-url --scenario money-402");
+    let wanted = ["cut", "no-url", "money-402"].map(|name| Scenario::load(name).unwrap());
+    assert_eq!(scenario, wanted.into_iter().fold(Scenario::default(), Scenario::and));
+    assert_eq!(balance, Some(Usd::from_cents(10_000)));
+    assert_eq!(destination("--scenario money-402 --sim-balance 500").1, Some(Usd::from_cents(50_000)));
+    assert_eq!(destination("--scenario cut").1, None);
+    let wrong = plan("a.csv --simulate --scenario nonesuch", &[]).unwrap_err();
+    assert!(wrong.starts_with("--scenario: `nonesuch` is neither a file nor a scenario"), "{wrong}");
+}
+
+#[test]
+fn every_scenario_is_listed_and_shown() {
+    let printed = |line: &str| {
+        let cli = Cli::try_parse_from(format!("batchveo simulate {line}").split_whitespace()).unwrap();
+        let mut stdout = Vec::new();
+        perform_for_test(&cli, &mut stdout).map(|exit| (exit, String::from_utf8(stdout).unwrap()))
+    };
+    let (exit, list) = printed("--list-scenarios").unwrap();
+    assert_eq!((exit, list.lines().count()), (Exit::Succeeded, Scenario::NAMED.len()));
+    for (line, named) in list.lines().zip(Scenario::NAMED) {
+        assert!(line.starts_with(&format!("{} ", named.name)), "{line}");
+        let (_, text) = printed(&format!("--show-scenario {}", named.name)).unwrap();
+        assert_eq!(Scenario::parse("shown", &text).unwrap(), Scenario::load(named.name).unwrap());
+    }
+    assert_eq!(Exit::of(&printed("--show-scenario nonesuch").unwrap_err()), Exit::Refused);
 }
 
 #[test]

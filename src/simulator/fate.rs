@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Settings;
 use super::request::{Request, RequestHash};
+use super::scenario::Doom;
+use crate::job::Stamp;
 
 /// A reason for which a task fails: one of [`FailCode::ALL`].
 ///
@@ -47,6 +49,9 @@ impl FailCode {
     /// How many of the first codes [`Settings::fail_rate`] draws from: three transient ones and two
     /// about content.
     const DRAWN: u64 = 5;
+
+    /// What a task fails of that was taken although there was no money.
+    pub(super) const NO_MONEY: Self = Self(18);
 
     /// The code of this name.
     #[must_use]
@@ -119,7 +124,7 @@ impl LogNormal {
 /// What becomes of one accepted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fate {
-    /// From acceptance to the end, in milliseconds.
+    /// From acceptance to the end, in milliseconds; [`Fate::NEVER`] for a task that does not end.
     pub(super) duration_ms: u32,
     /// Spent `pending` at the beginning of that.
     pub(super) waiting_ms: u32,
@@ -139,8 +144,12 @@ enum Draw {
 }
 
 impl Fate {
-    /// The fate of the acceptance of `request` that `nth` others came before.
-    pub(super) fn of(settings: &Settings, request: Request, nth: u32) -> Self {
+    /// The duration of a task that does not end.
+    pub(super) const NEVER: u32 = u32::MAX;
+
+    /// The fate of the acceptance of `request` at `now` that `nth` others came before, and how the
+    /// scenario dooms it.
+    pub(super) fn of(settings: &Settings, request: Request, nth: u32, now: Stamp) -> (Self, Doom) {
         let draw = |draw| draw_at(settings.seed, request.hash, u64::from(nth), draw);
         let law = settings.durations(request.mode);
         let duration = law.at(unit(draw(Draw::DurationRadius)), unit(draw(Draw::DurationAngle)));
@@ -154,8 +163,11 @@ impl Fate {
                 .then(|| u8::try_from(draw(Draw::Code) % FailCode::DRAWN).ok().and_then(FailCode::at))
                 .flatten(),
         };
+        let doom = settings.scenario.doom(settings.seed, request.hash, nth, now);
         let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
-        Self { duration_ms: millis(duration), waiting_ms: millis(waiting), failure }
+        let duration_ms = if doom.holds_ms.is_some() { Self::NEVER } else { millis(duration) };
+        let failure = failure.or(doom.failure);
+        (Self { duration_ms, waiting_ms: millis(waiting), failure }, doom)
     }
 }
 
@@ -183,7 +195,7 @@ pub(super) fn mix(words: &[u64]) -> u64 {
 
 /// `bits` as a number in (0, 1].
 #[expect(clippy::cast_precision_loss, reason = "53 bits are what the number holds")]
-fn unit(bits: u64) -> f64 {
+pub(super) fn unit(bits: u64) -> f64 {
     ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
@@ -191,6 +203,10 @@ fn unit(bits: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::generation::Mode;
+
+    fn fate(settings: &Settings, request: Request, nth: u32) -> Fate {
+        Fate::of(settings, request, nth, Stamp::BIRTH).0
+    }
 
     fn request(hash: u64) -> Request {
         Request { hash: RequestHash(hash), mode: Mode::Quality, marker: None }
@@ -201,7 +217,7 @@ mod tests {
         let settings = Settings::default();
         let draws = 100_000u32;
         let seconds: Vec<f64> = (0..draws)
-            .map(|hash| f64::from(Fate::of(&settings, request(u64::from(hash)), 0).duration_ms) / 1e3)
+            .map(|hash| f64::from(fate(&settings, request(u64::from(hash)), 0).duration_ms) / 1e3)
             .collect();
         let count = f64::from(draws);
         let mean = seconds.iter().sum::<f64>() / count;
@@ -218,10 +234,9 @@ mod tests {
         let settings = Settings::default();
         let other = Settings { seed: settings.seed + 1, ..Settings::default() };
         let fates = |settings: &Settings, nth| -> Vec<Fate> {
-            (0..100).map(|hash| Fate::of(settings, request(hash), nth)).collect()
+            (0..100).map(|hash| fate(settings, request(hash), nth)).collect()
         };
-        let mut backwards: Vec<Fate> =
-            (0..100).rev().map(|hash| Fate::of(&settings, request(hash), 0)).collect();
+        let mut backwards: Vec<Fate> = (0..100).rev().map(|hash| fate(&settings, request(hash), 0)).collect();
         backwards.reverse();
         assert_eq!(fates(&settings, 0), backwards);
         assert_ne!(fates(&settings, 0), fates(&settings, 1));
@@ -232,9 +247,8 @@ mod tests {
     fn the_fail_rate_is_kept() {
         for (rate, least, most) in [(0.0, 0, 0), (0.2, 1_800, 2_200), (1.0, 10_000, 10_000)] {
             let settings = Settings { fail_rate: rate, ..Settings::default() };
-            let failed = (0..10_000)
-                .filter_map(|hash| Fate::of(&settings, request(hash), 0).failure)
-                .collect::<Vec<_>>();
+            let failed =
+                (0..10_000).filter_map(|hash| fate(&settings, request(hash), 0).failure).collect::<Vec<_>>();
             assert!((least..=most).contains(&failed.len()), "{rate}: {}", failed.len());
             if rate > 0.0 {
                 for code in 0..FailCode::DRAWN {
@@ -245,10 +259,15 @@ mod tests {
     }
 
     #[test]
+    fn want_of_money_has_its_code() {
+        assert_eq!(FailCode::NO_MONEY.as_str(), "INSUFFICIENT_CREDITS");
+    }
+
+    #[test]
     fn markers_overrule_chance() {
         let code = FailCode::named("NSFW").unwrap();
         let settings = Settings { fail_rate: 1.0, ..Settings::default() };
-        let failure = |marker, nth| Fate::of(&settings, Request { marker, ..request(1) }, nth).failure;
+        let failure = |marker, nth| fate(&settings, Request { marker, ..request(1) }, nth).failure;
         assert_eq!(failure(Some(Marker::Fail(code)), 3), Some(code));
         assert_eq!(failure(Some(Marker::FailOnce(code)), 0), Some(code));
         assert_eq!(failure(Some(Marker::FailOnce(code)), 1), None);
@@ -258,8 +277,8 @@ mod tests {
     fn waiting_ends_before_the_task_and_latency_stays_in_its_range() {
         let settings = Settings::default();
         for hash in 0..1_000 {
-            let fate = Fate::of(&settings, request(hash), 0);
-            assert!(0 < fate.waiting_ms && fate.waiting_ms < fate.duration_ms);
+            let Fate { waiting_ms, duration_ms, .. } = fate(&settings, request(hash), 0);
+            assert!(0 < waiting_ms && waiting_ms < duration_ms);
             assert!(settings.latency.contains(&latency(&settings, RequestHash(hash), 0)));
         }
     }

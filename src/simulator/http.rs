@@ -1,7 +1,10 @@
 //! The simulator over HTTP: the API's three endpoints, the verdict and the ledger.
 //!
-//! Thin on purpose: it reads a request, asks the model, waits on the clock. `GET /judge` and
-//! `GET /ledger` are the simulator's own and count as no request.
+//! Thin on purpose: it reads a request, asks the model, waits on the clock, and does to the connection
+//! what the answer says. `GET /judge`, `GET /ledger` and `POST /top-up?usd=100` are the simulator's
+//! own: they count as no request and no fault strikes them, but nobody can reach them either while an
+//! outage keeps the port closed. A client's time-outs are real: only an answer that is later than
+//! they are by the wall clock is too late.
 
 use std::fmt::Write as _;
 use std::future::{Future, ready};
@@ -10,16 +13,21 @@ use std::io;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 
-use super::{Caller, LONGEST_BODY, LedgerError, RequestHash, Simulator};
+use super::connection::{Doorway, Switch};
+use super::judge::Endpoint;
+use super::{Answer, Caller, Delivery, LONGEST_BODY, LedgerError, Model, RequestHash, Simulator};
+use crate::job::{Stamp, Usd};
 use crate::veo::Reply;
+
+/// Where redirects lead: a host that does not exist, so that a key sent there goes nowhere.
+const ELSEWHERE: &str = "https://elsewhere.invalid";
 
 /// Requests of the ledger sent in one piece: small enough to hold in memory and to keep nobody waiting.
 const LEDGER_PAGE: u32 = 1_000;
@@ -34,13 +42,9 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    // Small answers wait for nothing.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    axum::serve(listener, routes(simulator)).with_graceful_shutdown(shutdown).await
+    let doorway = Doorway::new(listener, simulator.clone())?;
+    let service = routes(simulator).into_make_service_with_connect_info::<Switch>();
+    axum::serve(doorway, service).with_graceful_shutdown(shutdown).await
 }
 
 fn routes(simulator: Simulator) -> Router {
@@ -50,6 +54,7 @@ fn routes(simulator: Simulator) -> Router {
         .route("/api/v1/apikeys/current-balance", get(balance))
         .route("/judge", get(verdict))
         .route("/ledger", get(ledger))
+        .route("/top-up", post(top_up))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .with_state(simulator)
@@ -65,26 +70,104 @@ fn caller(headers: &HeaderMap) -> Caller<'_> {
     Caller::Http(headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()))
 }
 
-async fn generate(State(simulator): State<Simulator>, headers: HeaderMap, body: Body) -> Response {
+async fn generate(
+    State(simulator): State<Simulator>,
+    ConnectInfo(connection): ConnectInfo<Switch>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    if simulator.hangs_up(Endpoint::Generate) {
+        return hang_up(&connection);
+    }
     let body = read(body).await;
-    envelope(simulator.ask(|model, now| model.generate(caller(&headers), &body, now)).await)
+    simulator.tell(&connection, &uri, |model, now| model.generate(caller(&headers), &body, now)).await
 }
 
 async fn status(
     State(simulator): State<Simulator>,
+    ConnectInfo(connection): ConnectInfo<Switch>,
+    uri: Uri,
     headers: HeaderMap,
     query: Result<Query<StatusQuery>, QueryRejection>,
 ) -> Response {
+    if simulator.hangs_up(Endpoint::Status) {
+        return hang_up(&connection);
+    }
     let task_id = query.as_ref().ok().map(|query| query.task_id.as_str());
-    envelope(simulator.ask(|model, now| model.status(caller(&headers), task_id, now)).await)
+    simulator.tell(&connection, &uri, |model, now| model.status(caller(&headers), task_id, now)).await
 }
 
-async fn balance(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
-    envelope(simulator.ask(|model, now| model.balance(caller(&headers), now)).await)
+async fn balance(
+    State(simulator): State<Simulator>,
+    ConnectInfo(connection): ConnectInfo<Switch>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if simulator.hangs_up(Endpoint::Balance) {
+        return hang_up(&connection);
+    }
+    simulator.tell(&connection, &uri, |model, now| model.balance(caller(&headers), now)).await
 }
 
-async fn unknown(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
-    envelope(simulator.ask(|model, now| model.unknown_endpoint(caller(&headers), now)).await)
+async fn unknown(
+    State(simulator): State<Simulator>,
+    ConnectInfo(connection): ConnectInfo<Switch>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    simulator.tell(&connection, &uri, |model, now| model.unknown_endpoint(caller(&headers), now)).await
+}
+
+#[derive(Deserialize)]
+struct TopUp {
+    usd: f64,
+}
+
+async fn top_up(State(simulator): State<Simulator>, query: Result<Query<TopUp>, QueryRejection>) -> Response {
+    match query.ok().and_then(|Query(TopUp { usd })| Usd::from_dollars(usd)) {
+        Some(more) => {
+            axum::Json(serde_json::json!({ "balance_left": simulator.top_up(more) })).into_response()
+        }
+        None => (StatusCode::BAD_REQUEST, "say how many dollars: POST /top-up?usd=100\n").into_response(),
+    }
+}
+
+impl Simulator {
+    fn hangs_up(&self, endpoint: Endpoint) -> bool {
+        self.ask(|model, now| model.hangs_up(endpoint, now)).0
+    }
+
+    /// Whether nobody can connect now, and when that may change.
+    pub(super) fn closure(&self) -> (bool, Option<Stamp>) {
+        let ask = |model: &mut Model, now| {
+            let scenario = &model.settings().scenario;
+            (scenario.is_closed(now), scenario.next_closure_edge(now))
+        };
+        self.ask(ask).0
+    }
+
+    /// Asks the model and gives its answer when it is due, as far as the answer wants to be given.
+    async fn tell(
+        &self,
+        connection: &Switch,
+        uri: &Uri,
+        request: impl FnOnce(&mut Model, Stamp) -> Answer,
+    ) -> Response {
+        let (Answer { delivery, latency }, arrived) = self.ask(request);
+        self.clock.sleep_until(arrived + latency).await;
+        match delivery {
+            Delivery::Whole(reply) => envelope(reply, uri),
+            Delivery::Half(reply) => half(reply, uri),
+            Delivery::Dropped | Delivery::Unconnected => hang_up(connection),
+        }
+    }
+}
+
+/// Breaks the connection; what is answered here is never written.
+fn hang_up(connection: &Switch) -> Response {
+    connection.break_off();
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn verdict(State(simulator): State<Simulator>) -> Response {
@@ -133,13 +216,36 @@ async fn read(body: Body) -> Vec<u8> {
     whole
 }
 
-fn envelope(reply: Reply) -> Response {
+fn envelope(reply: Reply, uri: &Uri) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], reply.body).into_response();
+    let is_page = reply.body.first() == Some(&b'<');
+    let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], reply.body).into_response();
     if let Some(wait) = reply.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().into());
     }
+    if status.is_redirection() {
+        let location = format!("{ELSEWHERE}{uri}");
+        // What came in as an address goes out as one.
+        if let Ok(location) = location.try_into() {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+    }
     response
+}
+
+/// The head of the whole answer and half of its body; then the connection breaks.
+fn half(reply: Reply, uri: &Uri) -> Response {
+    let length = reply.body.len();
+    let (mut parts, _) = envelope(Reply { body: Vec::new(), ..reply.clone() }, uri).into_parts();
+    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    let first = stream::iter([Ok(Bytes::from(reply.body).slice(..length / 2))]);
+    let broken = stream::once(async {
+        // What came before is written while this waits for its turn.
+        tokio::task::yield_now().await;
+        Err(io::Error::new(io::ErrorKind::ConnectionReset, "broken by the scenario"))
+    });
+    Response::from_parts(parts, Body::from_stream(first.chain(broken)))
 }
 
 fn unreadable(error: &LedgerError) -> Response {

@@ -54,8 +54,48 @@ pub struct Counts {
     pub unauthorized_401: u64,
     /// Answered 404.
     pub not_found_404: u64,
-    /// Answered 429.
+    /// Answered 429, for limits that the client knows.
     pub throttled_429: u64,
+    /// What the scenario did. None of it is in the counts of answers above.
+    pub injected: Injected,
+}
+
+/// What a scenario did, by kind, in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Injected {
+    /// Answers 429, those of a limit lower than documented included.
+    pub throttled_429: u64,
+    /// Answers 503.
+    pub unavailable_503: u64,
+    /// Answers 401.
+    pub unauthorized_401: u64,
+    /// Looks at a task that was called unknown.
+    pub not_found_404: u64,
+    /// Answers with another number that tells of an error, in the status or in the code.
+    pub errors: u64,
+    /// Answers 3xx.
+    pub redirects: u64,
+    /// Answers 200 that were cut short or without their `data`.
+    pub damaged: u64,
+    /// Connections broken before an answer began.
+    pub dropped: u64,
+    /// Answers delayed.
+    pub slow: u64,
+    /// Connections not made. They are no requests: nothing arrived.
+    pub unconnected: u64,
+    /// Tasks accepted with something wrong about them.
+    pub tasks: u64,
+}
+
+impl Injected {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        let Self { throttled_429, unavailable_503, unauthorized_401, not_found_404, errors, .. } = *self;
+        let Self { redirects, damaged, dropped, slow, unconnected, tasks, .. } = *self;
+        let answers = throttled_429 + unavailable_503 + unauthorized_401 + not_found_404 + errors + redirects;
+        answers + damaged + dropped + slow + unconnected + tasks
+    }
 }
 
 impl Counts {
@@ -124,13 +164,22 @@ impl Judge {
         if self.alive.len() >= limit { Err(Breach::Alive) } else { Ok(()) }
     }
 
+    /// Whether limits that the client does not know would be broken: by the requests counted so far,
+    /// or by a task beyond those alive when [`Judge::room`] was last asked.
+    pub(super) fn is_over(&self, hidden: Limits, breach: Breach) -> bool {
+        match breach {
+            Breach::Rate => self.window.len() > hidden.requests_per_minute.get() as usize,
+            Breach::Alive => self.alive.len() >= hidden.concurrent_tasks.get() as usize,
+        }
+    }
+
     /// Takes note of a task that lives until `ends_ms`, in milliseconds since birth.
     pub(super) fn live(&mut self, ends_ms: u64) {
         self.alive.push(Reverse(ends_ms));
         self.most_alive = self.most_alive.max(self.alive.len());
     }
 
-    /// Takes note of an answer.
+    /// Takes note of an answer that no scenario gave.
     pub(super) const fn answered(&mut self, status: u16) {
         match status {
             400 => self.counts.bad_requests_400 += 1,

@@ -1,30 +1,74 @@
 //! The simulator as a [`VideoApi`], without a network.
 //!
 //! Requests are encoded and answers decoded by the client's own code, so that a rehearsal exercises
-//! the wire; only the socket is missing. A future that is dropped while it waits for its answer has
-//! reached the model all the same, as a request has that was sent.
+//! the wire; only the socket is missing. What a socket does to an answer (none, half of one, one that
+//! comes too late) is told by the client's own table of silences, and the client's time-outs pass on
+//! the simulation's clock. A future that is dropped while it waits for its answer has reached the
+//! model all the same, as a request has that was sent.
 
-use super::{Caller, Simulator};
+use std::time::Duration;
+
+use super::{Answer, Caller, Delivery, Model, Simulator};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
-use crate::job::TaskId;
-use crate::veo;
+use crate::job::{Stamp, TaskId};
+use crate::veo::{self, Reply, Silence};
+
+impl Simulator {
+    /// What a client with this `timeout` gets for its request, when it does.
+    async fn exchange(
+        &self,
+        timeout: Duration,
+        request: impl FnOnce(&mut Model, Stamp) -> Answer,
+    ) -> Result<Reply, (Silence, String)> {
+        let (Answer { delivery, latency }, arrived) = self.ask(request);
+        let timeout = match delivery {
+            Delivery::Unconnected => self.timeouts.connect,
+            Delivery::Whole(_) | Delivery::Half(_) | Delivery::Dropped => timeout,
+        };
+        self.clock.sleep_until(arrived + latency.min(timeout)).await;
+        let silent = |silence, what: &str| Err((silence, format!("{what} (simulated)")));
+        match delivery {
+            Delivery::Unconnected => silent(Silence::NoConnection, "no connection"),
+            Delivery::Whole(_) | Delivery::Half(_) | Delivery::Dropped if latency >= timeout => {
+                silent(Silence::TimedOut, &format!("no answer within {} s", timeout.as_secs_f64()))
+            }
+            Delivery::Whole(reply) => Ok(reply),
+            Delivery::Half(mut reply) => {
+                if let Some(silence) = Silence::of_half_an_answer(reply.status) {
+                    return silent(silence, "no answer: the connection broke in the middle of it");
+                }
+                reply.body.truncate(reply.body.len() / 2);
+                Ok(reply)
+            }
+            Delivery::Dropped => silent(Silence::Broken, "no answer: the connection broke"),
+        }
+    }
+}
 
 impl VideoApi for Simulator {
     async fn submit(&self, generation: Generation) -> Submitted {
         let body = veo::encode_submission(&generation);
-        let reply = self.ask(|model, now| model.generate(Caller::InProcess, &body, now)).await;
-        veo::read_submission(&reply)
+        let ask = |model: &mut Model, now| model.generate(Caller::InProcess, &body, now);
+        match self.exchange(self.timeouts.submit, ask).await {
+            Ok(reply) => veo::read_submission(&reply),
+            Err((silence, detail)) => silence.submission(&detail),
+        }
     }
 
     async fn status(&self, task: TaskId) -> Polled {
-        let reply = self.ask(|model, now| model.status(Caller::InProcess, Some(task.as_str()), now)).await;
-        veo::read_status(&reply)
+        let ask = |model: &mut Model, now| model.status(Caller::InProcess, Some(task.as_str()), now);
+        match self.exchange(self.timeouts.status, ask).await {
+            Ok(reply) => veo::read_status(&reply),
+            Err((silence, detail)) => silence.look(&detail),
+        }
     }
 
     async fn balance(&self) -> Balance {
-        let reply = self.ask(|model, now| model.balance(Caller::InProcess, now)).await;
-        veo::read_balance(&reply)
+        match self.exchange(self.timeouts.balance, |model, now| model.balance(Caller::InProcess, now)).await {
+            Ok(reply) => veo::read_balance(&reply),
+            Err((silence, detail)) => silence.balance(&detail),
+        }
     }
 }
 

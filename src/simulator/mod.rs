@@ -8,17 +8,23 @@
 //!
 //! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
 //! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
-//! [`FailCode::ALL`].
+//! [`FailCode::ALL`]. A [`Scenario`] makes trouble for all of them.
 
+mod connection;
 mod fate;
+mod fault;
 mod http;
 mod judge;
 mod ledger;
 mod memory;
 mod model;
+mod named;
 mod request;
+mod scenario;
+mod scenario_file;
 mod task;
 mod verdict;
+mod window;
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,16 +34,17 @@ use secrecy::SecretString;
 
 pub use fate::{FailCode, LogNormal};
 pub use http::serve;
-pub use judge::Counts;
+pub use judge::{Counts, Injected};
 pub use ledger::{Expectations, Ledger, LedgerError};
-pub use model::{Answer, Caller, Model};
+pub use model::{Answer, Caller, Delivery, Model};
 pub use request::{LONGEST_BODY, RequestHash, request_hash};
+pub use scenario::{Named, Scenario, ScenarioError};
 pub use verdict::{AskedBasis, Verdict};
 
 use crate::clock::Clock;
 use crate::generation::{Mode, PriceList};
 use crate::job::{Limits, Stamp, UnixMillis, Usd};
-use crate::veo::Reply;
+use crate::veo::Timeouts;
 
 /// How the simulated service is.
 #[derive(Debug, Clone)]
@@ -60,6 +67,8 @@ pub struct Settings {
     pub fast_duration: LogNormal,
     /// How long an answer takes.
     pub latency: RangeInclusive<Duration>,
+    /// What goes wrong. Its windows are of the clock that the simulator is given.
+    pub scenario: Scenario,
     /// Whether refusals repeat the `Authorization` header, as badly made services do.
     pub echo_headers: bool,
 }
@@ -77,6 +86,7 @@ impl Default for Settings {
             quality_duration: LogNormal::VEO,
             fast_duration: LogNormal::VEO,
             latency: Duration::from_millis(50)..=Duration::from_millis(250),
+            scenario: Scenario::default(),
             echo_headers: false,
         }
     }
@@ -96,6 +106,8 @@ impl Settings {
 pub struct Simulator {
     model: Arc<Mutex<Model>>,
     clock: Clock,
+    /// Of a caller in memory, on the simulation's clock. A client over HTTP has its own.
+    timeouts: Timeouts,
 }
 
 impl Simulator {
@@ -111,7 +123,7 @@ impl Simulator {
         birth: UnixMillis,
     ) -> Result<Self, LedgerError> {
         let model = Model::new(settings, birth, ledger, clock.now())?;
-        Ok(Self { model: Arc::new(Mutex::new(model)), clock })
+        Ok(Self { model: Arc::new(Mutex::new(model)), clock, timeouts: Timeouts::default() })
     }
 
     /// Replaces what is asked for; see [`Ledger::expect`].
@@ -136,22 +148,22 @@ impl Simulator {
         self.lock().verdict()
     }
 
+    /// Puts money into the account. Answers what it holds then.
+    #[must_use]
+    pub fn top_up(&self, more: Usd) -> Usd {
+        self.lock().top_up(more)
+    }
+
     /// A panic in one request leaves no half-made change behind that matters to the next.
     fn lock(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the model, with the time read inside the lock so that it never runs backwards, and
-    /// gives the answer when the service would.
-    async fn ask(&self, request: impl FnOnce(&mut Model, Stamp) -> Answer) -> Reply {
-        let (answer, due) = {
-            let mut model = self.lock();
-            let now = self.clock.now();
-            let answer = request(&mut model, now);
-            let due = now + answer.latency;
-            (answer, due)
-        };
-        self.clock.sleep_until(due).await;
-        answer.reply
+    /// Asks the model, with the time read inside the lock so that it never runs backwards. The answer
+    /// is due when it says, counted from the stamp.
+    fn ask<T>(&self, request: impl FnOnce(&mut Model, Stamp) -> T) -> (T, Stamp) {
+        let mut model = self.lock();
+        let now = self.clock.now();
+        (request(&mut model, now), now)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Knows no socket, no runtime and no clock, so that the same model answers in memory and over
 //! HTTP. Each request goes through the same doors in this order: the rate, the key, the rules, the
-//! money, the slots; only then is it written down and accepted. A scenario that injects faults
-//! belongs between those doors.
+//! money, the slots; only then is it written down and accepted. A fault of the scenario stands before
+//! the first door (no connection), behind the rate (nothing is carried out), or behind the last (what
+//! was carried out is not told): a request that is over a limit is refused whatever else goes wrong.
 
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::fate::{self, FailCode, Fate, Marker};
-use super::judge::{Breach, Endpoint, Judge};
+use super::fate::{self, FailCode, Fate, Marker, mix};
+use super::fault::{Deed, NoMoney, Wrong};
+use super::judge::{Breach, Endpoint, Injected, Judge};
 use super::ledger::{Acceptance, Ledger, LedgerError};
-use super::request::{self, RequestHash};
+use super::request::{self, Request, RequestHash};
+use super::scenario::Quirks;
 use super::task::Task;
 use super::verdict::{AskedBasis, Verdict};
 use crate::job::{Stamp, UnixMillis, Usd};
@@ -34,9 +37,33 @@ pub enum Caller<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What is answered.
-    pub reply: Reply,
+    pub delivery: Delivery,
     /// From the arrival of the request to the answer, on the simulation's clock.
     pub latency: Duration,
+}
+
+/// How an answer reaches whoever asked, if it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Whole.
+    Whole(Reply),
+    /// The connection breaks in the middle of the body, which is here as it was meant.
+    Half(Reply),
+    /// The connection breaks before an answer begins.
+    Dropped,
+    /// There was no connection: the request never arrived.
+    Unconnected,
+}
+
+impl Answer {
+    /// The answer, if it comes whole.
+    #[must_use]
+    pub const fn reply(&self) -> Option<&Reply> {
+        match &self.delivery {
+            Delivery::Whole(reply) => Some(reply),
+            Delivery::Half(_) | Delivery::Dropped | Delivery::Unconnected => None,
+        }
+    }
 }
 
 /// A simulated account at the API.
@@ -53,10 +80,15 @@ pub struct Model {
 /// Why a request is not served.
 enum Refused {
     Breach(Breach),
+    /// Of a limit that is lower than documented.
+    Hidden(Breach),
     Unauthorized,
     Invalid(String),
     NoMoney,
+    NoMoney402,
     UnknownTask,
+    /// The scenario makes the service forget the task.
+    Forgotten,
     UnknownEndpoint,
     Ledger(LedgerError),
 }
@@ -65,12 +97,17 @@ impl Refused {
     /// HTTP status, message and, where the documented envelope has it, `data`.
     fn envelope(&self) -> (u16, &'static str, Option<Value>) {
         match self {
-            Self::Breach(Breach::Rate) => (429, "Too many requests", Some(Value::Null)),
-            Self::Breach(Breach::Alive) => (429, "Too many concurrent tasks", Some(Value::Null)),
+            Self::Breach(Breach::Rate) | Self::Hidden(Breach::Rate) => {
+                (429, "Too many requests", Some(Value::Null))
+            }
+            Self::Breach(Breach::Alive) | Self::Hidden(Breach::Alive) => {
+                (429, "Too many concurrent tasks", Some(Value::Null))
+            }
             Self::Unauthorized => (401, "Invalid or missing API key", None),
             Self::Invalid(error) => (400, "Invalid request", Some(json!({ "error": error }))),
             Self::NoMoney => (400, "Insufficient credits", Some(Value::Null)),
-            Self::UnknownTask => (404, "Task not found", Some(Value::Null)),
+            Self::NoMoney402 => (402, "Insufficient balance", Some(Value::Null)),
+            Self::UnknownTask | Self::Forgotten => (404, "Task not found", Some(Value::Null)),
             Self::UnknownEndpoint => (404, "Not found", Some(Value::Null)),
             Self::Ledger(_) => (500, "Internal server error", Some(Value::Null)),
         }
@@ -102,14 +139,14 @@ struct Accepted<'a> {
 #[serde(rename_all = "camelCase")]
 struct TaskState<'a> {
     task_id: &'a str,
-    state: &'static str,
+    state: &'a str,
     create_time: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete_time: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_time: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result_json: Option<String>,
+    result_json: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fail_code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,29 +172,57 @@ impl Model {
 
     /// `POST /generateTask/veo-3-1`.
     pub fn generate(&mut self, caller: Caller<'_>, body: &[u8], now: Stamp) -> Answer {
-        let served = self.admit(Endpoint::Generate, caller, now).and_then(|()| self.accept(body));
-        self.answer(caller, served)
+        let request = request::read(body).map_err(Refused::Invalid);
+        let about = request.as_ref().map_or(RequestHash(0), |request| request.hash);
+        self.serve(Endpoint::Generate, caller, about, now, |model| model.accept(request?))
     }
 
     /// `GET /statusTask/veo-3-1`; `task_id` is `None` when the query has none.
     pub fn status(&mut self, caller: Caller<'_>, task_id: Option<&str>, now: Stamp) -> Answer {
-        let served = self.admit(Endpoint::Status, caller, now).and_then(|()| self.look(task_id));
-        self.answer(caller, served)
+        let task = task_id.and_then(|id| Task::decode(self.settings.seed, id));
+        let about = task.map_or(0, |task| mix(&[task.request.0, u64::from(task.nth)]));
+        self.serve(Endpoint::Status, caller, RequestHash(about), now, |model| model.look(task_id, task))
     }
 
     /// `GET /apikeys/current-balance`: dollars, to the hundredth of a cent.
     pub fn balance(&mut self, caller: Caller<'_>, now: Stamp) -> Answer {
-        let served = self.admit(Endpoint::Balance, caller, now).map(|()| {
-            let left = Usd::from_micros(self.balance_left().micros() / 100 * 100).dollars();
-            Served { body: success(left), request: RequestHash(0), salt: self.now.as_nanos() }
-        });
-        self.answer(caller, served)
+        self.serve(Endpoint::Balance, caller, RequestHash(0), now, |model| {
+            let left = Usd::from_micros(model.balance_left().micros() / 100 * 100).dollars();
+            Ok(Served { body: success(left), request: RequestHash(0), salt: model.now.as_nanos() })
+        })
     }
 
     /// Anything the API does not have.
     pub fn unknown_endpoint(&mut self, caller: Caller<'_>, now: Stamp) -> Answer {
-        let refused = self.admit(Endpoint::Unknown, caller, now).and(Err(Refused::UnknownEndpoint));
-        self.answer(caller, refused)
+        self.serve(Endpoint::Unknown, caller, RequestHash(0), now, |_| Err(Refused::UnknownEndpoint))
+    }
+
+    /// Whether the connection breaks on which a request for `endpoint` is about to be read. Only for a
+    /// server, which asks this before it reads; [`Model::generate`] and its like then leave it out.
+    pub(super) fn hangs_up(&mut self, endpoint: Endpoint, now: Stamp) -> bool {
+        self.now = self.now.max(now);
+        match self.settings.scenario.at_the_door(self.settings.seed, endpoint, self.now) {
+            None => return false,
+            Some(Deed::NoConnection { .. }) => self.judge.counts.injected.unconnected += 1,
+            Some(
+                Deed::Answer(_) | Deed::Cut { .. } | Deed::DropBefore | Deed::DropAfter | Deed::Slow { .. },
+            ) => {
+                // It was sent all the same, and whether it is within the limit is asked of the window.
+                let _ = self.judge.arrive(endpoint, self.now);
+                self.judge.counts.injected.dropped += 1;
+            }
+        }
+        true
+    }
+
+    /// Puts money into the account. Answers what it holds then.
+    pub fn top_up(&mut self, more: Usd) -> Usd {
+        self.settings.balance = self.settings.balance + more;
+        self.balance_left()
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The books.
@@ -200,6 +265,7 @@ impl Model {
             },
             spent: totals.spent,
             balance_left: self.balance_left(),
+            requests_per_task: per_task(counts.requests(), totals.accepted),
             held: fullest_window <= window_limit
                 && most_alive <= alive_limit
                 && counts.throttled_429 == 0
@@ -211,27 +277,82 @@ impl Model {
         Usd::from_micros(self.settings.balance.micros().saturating_sub(self.ledger.totals().spent.micros()))
     }
 
-    /// The rate and the key. Time never runs backwards here, whatever order callers come in.
-    fn admit(&mut self, endpoint: Endpoint, caller: Caller<'_>, now: Stamp) -> Result<(), Refused> {
+    /// Lets a request through the doors, or the scenario have it. `about` is what the request is about,
+    /// for the scenario's draws. Time never runs backwards here, whatever order callers come in.
+    fn serve(
+        &mut self,
+        endpoint: Endpoint,
+        caller: Caller<'_>,
+        about: RequestHash,
+        now: Stamp,
+        carry_out: impl FnOnce(&mut Self) -> Result<Served, Refused>,
+    ) -> Answer {
         self.now = self.now.max(now);
+        let (seed, now) = (self.settings.seed, self.now);
+        let door = matches!(caller, Caller::Http(_));
+        let strike = self.settings.scenario.strike(seed, endpoint, about, now, door);
+        let strike = strike.map(|strike| (strike.deed.clone(), strike.accepts(seed, about, now)));
+        if let Some((Deed::NoConnection { after }, _)) = strike {
+            self.judge.counts.injected.unconnected += 1;
+            return Answer { delivery: Delivery::Unconnected, latency: after };
+        }
+        if let Err(refused) = self.admit(endpoint) {
+            return self.answer(caller, Err(refused));
+        }
+        let Some((deed, accepts)) = strike else {
+            let served = self.check_key(caller).and_then(|()| carry_out(self));
+            return self.answer(caller, served);
+        };
+        let served = match endpoint {
+            Endpoint::Generate if accepts => match self.check_key(caller).and_then(|()| carry_out(self)) {
+                Ok(served) => Some(served),
+                Err(refused) => return self.answer(caller, Err(refused)),
+            },
+            Endpoint::Generate => None,
+            Endpoint::Status | Endpoint::Balance | Endpoint::Unknown => carry_out(self).ok(),
+        };
+        self.spoil(deed, served, about)
+    }
+
+    /// The rate: the documented one, and what the scenario leaves of it.
+    fn admit(&mut self, endpoint: Endpoint) -> Result<(), Refused> {
         self.judge.arrive(endpoint, self.now).map_err(Refused::Breach)?;
+        self.check_hidden(Breach::Rate)
+    }
+
+    fn check_hidden(&self, breach: Breach) -> Result<(), Refused> {
+        let hidden = self.settings.scenario.limits(self.settings.limits, self.now);
+        let over = hidden != self.settings.limits && self.judge.is_over(hidden, breach);
+        if over { Err(Refused::Hidden(breach)) } else { Ok(()) }
+    }
+
+    fn check_key(&self, caller: Caller<'_>) -> Result<(), Refused> {
         if knows_key(caller, self.settings.key.as_ref()) { Ok(()) } else { Err(Refused::Unauthorized) }
     }
 
     /// The rules, the money and the slots; then the purchase.
-    fn accept(&mut self, body: &[u8]) -> Result<Served, Refused> {
-        let request = request::read(body).map_err(Refused::Invalid)?;
+    fn accept(&mut self, request: Request) -> Result<Served, Refused> {
         if let Some(Marker::Refuse(code)) = request.marker {
             return Err(Refused::Invalid(code.as_str().to_owned()));
         }
-        let cost = self.settings.prices.of(request.mode);
-        if self.balance_left() < cost {
-            return Err(Refused::NoMoney);
+        let mut cost = self.settings.prices.of(request.mode);
+        let broke = self.balance_left() < cost;
+        if broke {
+            match self.settings.scenario.no_money() {
+                NoMoney::BadRequest => return Err(Refused::NoMoney),
+                NoMoney::PaymentRequired => return Err(Refused::NoMoney402),
+                NoMoney::FailCode => cost = Usd::ZERO,
+            }
         }
         self.judge.room(self.now).map_err(Refused::Breach)?;
+        self.check_hidden(Breach::Alive)?;
         let nth = self.ledger.accepted(request.hash).map_err(Refused::Ledger)?;
-        let fate = Fate::of(&self.settings, request, nth);
-        let ends_ms = self.now.as_millis() + u64::from(fate.duration_ms);
+        let (mut fate, doom) = Fate::of(&self.settings, request, nth, self.now);
+        if broke {
+            fate.failure = Some(FailCode::NO_MONEY);
+        }
+        let slot_ms = doom.holds_ms.unwrap_or_else(|| u64::from(fate.duration_ms));
+        let ends_ms = self.now.as_millis().saturating_add(slot_ms);
         let acceptance = Acceptance {
             request: request.hash,
             nth,
@@ -242,16 +363,24 @@ impl Model {
         };
         self.ledger.record(&acceptance).map_err(Refused::Ledger)?;
         self.judge.live(ends_ms);
+        self.judge.counts.injected.tasks += u64::from(doom.struck || broke);
         let task = Task { created: self.birth.at(self.now), fate, request: request.hash, nth };
         let task_id = task.encode(self.settings.seed);
         let body = success(Accepted { task_id: &task_id });
         Ok(Served { body, request: request.hash, salt: u64::from(nth) })
     }
 
-    fn look(&self, task_id: Option<&str>) -> Result<Served, Refused> {
+    fn look(&self, task_id: Option<&str>, task: Option<Task>) -> Result<Served, Refused> {
         let task_id = task_id.ok_or_else(|| Refused::Invalid("Missing required field: taskId".into()))?;
-        let task = Task::decode(self.settings.seed, task_id).ok_or(Refused::UnknownTask)?;
-        let data = state_at(&task, task_id, self.birth.at(self.now));
+        let task = task.ok_or(Refused::UnknownTask)?;
+        let age = task.created.0.saturating_sub(self.birth.0);
+        let created = Stamp::from_millis(u64::try_from(age).unwrap_or(0));
+        let Settings { seed, scenario, .. } = &self.settings;
+        let quirks = scenario.quirks(*seed, task.request, task.nth, created, self.now);
+        if quirks.unknown {
+            return Err(Refused::Forgotten);
+        }
+        let data = state_at(&task, task_id, self.birth.at(self.now), quirks);
         Ok(Served { body: success(data), request: task.request, salt: self.now.as_nanos() })
     }
 
@@ -262,6 +391,7 @@ impl Model {
                 if let Refused::Ledger(error) = &refused {
                     tracing::error!(%error, "the simulator cannot keep its ledger");
                 }
+                self.count(&refused);
                 let (status, message, data) = refused.envelope();
                 let mut envelope = json!({ "code": status, "message": message });
                 if let Some(data) = data {
@@ -273,10 +403,80 @@ impl Model {
                 (status, envelope.to_string().into_bytes(), RequestHash(0), self.now.as_nanos())
             }
         };
-        self.judge.answered(status);
         let latency = fate::latency(&self.settings, request, salt);
-        Answer { reply: Reply { status, retry_after: None, body }, latency }
+        Answer { delivery: Delivery::Whole(Reply { status, retry_after: None, body }), latency }
     }
+
+    /// Tells the judge of a refusal: as the client's fault, or as the scenario's.
+    fn count(&mut self, refused: &Refused) {
+        match refused {
+            Refused::Hidden(_) => self.judge.counts.injected.throttled_429 += 1,
+            Refused::Forgotten => self.judge.counts.injected.not_found_404 += 1,
+            Refused::Breach(_)
+            | Refused::Unauthorized
+            | Refused::Invalid(_)
+            | Refused::NoMoney
+            | Refused::NoMoney402
+            | Refused::UnknownTask
+            | Refused::UnknownEndpoint
+            | Refused::Ledger(_) => self.judge.answered(refused.envelope().0),
+        }
+    }
+
+    /// What a fault makes of the answer to a request that was carried out, or was not.
+    fn spoil(&mut self, deed: Deed, served: Option<Served>, about: RequestHash) -> Answer {
+        let mut latency = fate::latency(&self.settings, about, self.now.as_nanos());
+        let injected = &mut self.judge.counts.injected;
+        let well = |body| Reply { status: 200, retry_after: None, body };
+        let delivery = match deed {
+            Deed::Answer(wrong) => {
+                count_wrong(injected, &wrong);
+                let body = wrong.body(served.as_ref().map(|served| served.body.as_slice()));
+                let Wrong { status, retry_after, .. } = wrong;
+                Delivery::Whole(Reply { status, retry_after, body })
+            }
+            Deed::Cut { .. } => {
+                injected.damaged += 1;
+                Delivery::Half(well(served.map_or_else(|| success(Value::Null), |served| served.body)))
+            }
+            Deed::DropBefore | Deed::DropAfter => {
+                injected.dropped += 1;
+                Delivery::Dropped
+            }
+            Deed::Slow { by, .. } => {
+                injected.slow += 1;
+                latency += by;
+                Delivery::Whole(served.map_or_else(too_late, |served| well(served.body)))
+            }
+            Deed::NoConnection { .. } => Delivery::Unconnected,
+        };
+        Answer { delivery, latency }
+    }
+}
+
+/// What a proxy answers in the end for a service that did nothing.
+fn too_late() -> Reply {
+    let envelope = json!({ "code": 504, "message": "Gateway timeout", "data": null });
+    Reply { status: 504, retry_after: None, body: envelope.to_string().into_bytes() }
+}
+
+const fn count_wrong(injected: &mut Injected, wrong: &Wrong) {
+    let number = if matches!(wrong.status, 200..=299) { wrong.code } else { wrong.status };
+    let count = match number {
+        200..=299 => &mut injected.damaged,
+        300..=399 => &mut injected.redirects,
+        401 => &mut injected.unauthorized_401,
+        429 => &mut injected.throttled_429,
+        503 => &mut injected.unavailable_503,
+        _ => &mut injected.errors,
+    };
+    *count += 1;
+}
+
+/// How many requests each task took; `None` without a task.
+#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^53")]
+fn per_task(requests: u64, accepted: u64) -> Option<f64> {
+    (accepted > 0).then(|| requests as f64 / accepted as f64)
 }
 
 fn knows_key(caller: Caller<'_>, key: Option<&SecretString>) -> bool {
@@ -291,16 +491,18 @@ fn knows_key(caller: Caller<'_>, key: Option<&SecretString>) -> bool {
 }
 
 /// How a task stands at `now`.
-fn state_at<'a>(task: &Task, task_id: &'a str, now: UnixMillis) -> TaskState<'a> {
+fn state_at<'a>(task: &Task, task_id: &'a str, now: UnixMillis, quirks: Quirks<'a>) -> TaskState<'a> {
     let Fate { duration_ms, waiting_ms, failure } = task.fate;
     let ends = task.created.0.saturating_add(i64::from(duration_ms));
-    let ended = now.0 >= ends;
+    let ended = duration_ms != Fate::NEVER && now.0 >= ends;
     let made = ended && failure.is_none();
     let failure = failure.filter(|_| ended);
     let state = if made {
         "success"
     } else if ended {
         "failed"
+    } else if let Some(state) = quirks.state {
+        state
     } else if now.0 < task.created.0.saturating_add(i64::from(waiting_ms)) {
         "pending"
     } else {
@@ -308,7 +510,9 @@ fn state_at<'a>(task: &Task, task_id: &'a str, now: UnixMillis) -> TaskState<'a>
     };
     let result = || {
         let Task { request, nth, .. } = task;
-        format!(r#"{{"resultUrls":["https://simulated.invalid/{request}-{nth}.mp4"]}}"#)
+        let url = format!("https://simulated.invalid/{request}-{nth}.mp4");
+        let result = json!({ "resultUrls": if quirks.no_url { vec![] } else { vec![url] } });
+        if quirks.result_object { result } else { result.to_string().into() }
     };
     TaskState {
         task_id,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::judge::Counts;
+use super::judge::{Counts, Injected};
 use crate::job::Usd;
 
 /// What "bought twice" was measured against.
@@ -50,25 +50,32 @@ pub struct Verdict {
     pub spent: Usd,
     /// What the account has left, in dollars.
     pub balance_left: Usd,
-    /// Whether no limit was ever broken and nothing bought twice.
+    /// Requests of this process for each submission accepted; `None` without one.
+    pub requests_per_task: Option<f64>,
+    /// Whether no documented limit was ever broken and nothing bought twice. What a scenario did is
+    /// not held against anyone.
     pub held: bool,
 }
 
 impl fmt::Display for Verdict {
-    /// Six plain lines without an end of line at the end.
+    /// Six plain lines, and one more if a scenario did anything, without an end of line at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { submissions, polls, balances, throttled_429, .. } = self.counts;
+        let Counts { submissions, polls, balances, throttled_429, injected, .. } = self.counts;
         let basis = match self.asked_basis {
             AskedBasis::Samples => "beyond the samples asked for",
             AskedBasis::EachRequestOnce => "if each request is wanted once",
         };
         let verdict = if self.held { "every limit held" } else { "NOT HELD" };
+        let each = self.requests_per_task.map_or_else(String::new, |each| format!(", {each:.1} a task"));
         writeln!(f, "judge: {verdict}")?;
         writeln!(
             f,
-            "requests: {} ({submissions} submissions, {polls} polls, {balances} balance checks), {throttled_429} answered 429",
+            "requests: {} ({submissions} submissions, {polls} polls, {balances} balance checks), {throttled_429} answered 429{each}",
             self.requests
         )?;
+        if injected.total() > 0 {
+            writeln!(f, "injected by the scenario: {injected}")?;
+        }
         writeln!(f, "fullest minute: {} of {} requests", self.fullest_window, self.window_limit)?;
         writeln!(f, "most tasks alive: {} of {}", self.most_alive, self.alive_limit)?;
         writeln!(
@@ -77,6 +84,31 @@ impl fmt::Display for Verdict {
             self.accepted, self.failed, self.bought_twice
         )?;
         write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)
+    }
+}
+
+impl fmt::Display for Injected {
+    /// What there was of each kind, such as `12 answered 429, 3 connections dropped`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.throttled_429, "answered 429"),
+            (self.unavailable_503, "answered 503"),
+            (self.unauthorized_401, "answered 401"),
+            (self.not_found_404, "answered 404"),
+            (self.errors, "answered otherwise"),
+            (self.redirects, "redirected"),
+            (self.damaged, "answers damaged"),
+            (self.dropped, "connections dropped"),
+            (self.slow, "answers delayed"),
+            (self.unconnected, "connections not made"),
+            (self.tasks, "tasks spoilt"),
+        ];
+        let mut separator = "";
+        for (count, kind) in kinds.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count} {kind}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }
 
@@ -100,16 +132,21 @@ mod tests {
             asked_basis: AskedBasis::Samples,
             spent: Usd::from_cents(60),
             balance_left: Usd::from_cents(40),
+            requests_per_task: Some(4.0),
             held: true,
         };
         insta::assert_snapshot!(verdict, @r"
         judge: every limit held
-        requests: 12 (3 submissions, 8 polls, 1 balance checks), 0 answered 429
+        requests: 12 (3 submissions, 8 polls, 1 balance checks), 0 answered 429, 4.0 a task
         fullest minute: 12 of 10000 requests
         most tasks alive: 3 of 1000
         accepted: 3, of which 1 failed; bought twice: 0 (beyond the samples asked for)
         simulated money: $0.60 spent, $0.40 left
         ");
+        let injected = Injected { throttled_429: 2, tasks: 1, ..Injected::default() };
+        let spoilt = Verdict { counts: Counts { injected, ..verdict.counts }, ..verdict.clone() };
+        let line = "injected by the scenario: 2 answered 429, 1 tasks spoilt";
+        assert_eq!(spoilt.to_string().lines().nth(2), Some(line));
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["throttled_429"], 0);
         assert_eq!(json["asked_basis"], "samples");

@@ -294,9 +294,10 @@ pub(super) fn balance(answer: &Answer<'_>) -> Balance {
     }
 }
 
-/// Why no answer came.
+/// Why no answer came, and what that means for what was asked: the simulator in memory, which has no
+/// connections to lose, says it by the same words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
+pub enum Silence {
     /// No connection was made: not a byte of the request was sent.
     NoConnection,
     /// The time-out passed after a connection was made.
@@ -306,6 +307,13 @@ pub(super) enum Silence {
 }
 
 impl Silence {
+    /// What an answer is whose connection broke in the middle of its body: half a success is no
+    /// evidence of one, and silence. `None` where the `status` alone says what is refused.
+    #[must_use]
+    pub fn of_half_an_answer(status: u16) -> Option<Self> {
+        (200..=299).contains(&status).then_some(Self::Broken)
+    }
+
     const fn code(self) -> &'static str {
         match self {
             Self::NoConnection => "connect",
@@ -327,7 +335,8 @@ impl Silence {
     }
 
     /// A submission that was not answered.
-    pub(super) fn submission(self, detail: &str) -> Submitted {
+    #[must_use]
+    pub fn submission(self, detail: &str) -> Submitted {
         match self {
             Self::NoConnection => Submitted::NotAccepted(self.refusal(detail)),
             Self::TimedOut | Self::Broken => Submitted::InDoubt(self.failure(FailureKind::Doubt, detail)),
@@ -335,7 +344,8 @@ impl Silence {
     }
 
     /// A look at a task that was not answered.
-    pub(super) fn look(self, detail: &str) -> Polled {
+    #[must_use]
+    pub fn look(self, detail: &str) -> Polled {
         match self {
             Self::NoConnection => Polled::NotAnswered(self.refusal(detail)),
             Self::TimedOut => Polled::Unclear(self.failure(FailureKind::Timeout, detail)),
@@ -344,7 +354,8 @@ impl Silence {
     }
 
     /// A look at the balance that was not answered.
-    pub(super) fn balance(self, detail: &str) -> Balance {
+    #[must_use]
+    pub fn balance(self, detail: &str) -> Balance {
         let kind = match self {
             Self::NoConnection | Self::Broken => FailureKind::Transient,
             Self::TimedOut => FailureKind::Timeout,

@@ -15,6 +15,7 @@ mod key;
 mod wire;
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -23,9 +24,9 @@ use reqwest::{RequestBuilder, Response, Url, redirect, retry};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
 use crate::job::TaskId;
-use classify::Silence;
 
 pub use address::{BaseUrl, BaseUrlError};
+pub use classify::Silence;
 pub use key::{ApiKey, ApiKeyError};
 pub use wire::{Reply, encode_submission, read_balance, read_status, read_submission};
 
@@ -39,6 +40,11 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// than the 60 s after which common load balancers close it. A submission that meets that moment
 /// would be in doubt.
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
+
+/// After a time-out, how long an answer that has arrived may still take to come through to the caller.
+/// A process that was stopped (a signal, a suspended laptop) finds its timers run out and the answers
+/// in the socket at the same moment, and some turns of the runtime lie between socket and caller.
+const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
 /// Longest piece of a body in the trace log, in characters.
 const LONGEST_LOGGED: usize = 500;
@@ -134,18 +140,29 @@ impl Client {
         })
     }
 
-    /// Sends one request. `Err` holds why there is no answer, in redacted words.
+    /// Sends one request and waits `timeout` for the whole of its answer. `Err` holds why there is
+    /// none, in redacted words.
+    ///
+    /// The HTTP client has a time-out of its own, which is not used: it looks at its timer before it
+    /// looks for the answer, and would call a paid submission lost because this process slept.
     async fn exchange(&self, request: RequestBuilder, timeout: Duration) -> Result<Reply, (Silence, String)> {
-        let request = request.header(AUTHORIZATION, self.authorization.clone()).timeout(timeout);
-        let mut response = request.send().await.map_err(|error| self.silence(error, timeout))?;
+        answer_within(timeout, self.answer(request)).await.unwrap_or_else(|| {
+            let what = format!("no answer within {} s", timeout.as_secs_f64());
+            Err(self.silence(Silence::TimedOut, &what))
+        })
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Reply, (Silence, String)> {
+        let request = request.header(AUTHORIZATION, self.authorization.clone());
+        let mut response = request.send().await.map_err(|error| self.failed(error))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let body = match read_body(&mut response).await {
             Ok(body) => body,
-            // Half a success is no evidence of one.
-            Err((_, error)) if status.is_success() => return Err(self.silence(error, timeout)),
-            // The status says what half a refusal refuses.
-            Err((half, _)) => half,
+            Err((half, error)) => match Silence::of_half_an_answer(status.as_u16()) {
+                Some(_) => return Err(self.failed(error)),
+                None => half,
+            },
         };
         let reply = Reply { status: status.as_u16(), retry_after, body: self.key.redact_body(&body) };
         tracing::debug!(status = reply.status, bytes = reply.body.len(), "answer");
@@ -155,19 +172,38 @@ impl Client {
 
     /// Why there is no answer. A connect error is looked for first: a time-out while connecting is
     /// both, and not a byte was sent.
-    fn silence(&self, error: reqwest::Error, timeout: Duration) -> (Silence, String) {
+    fn failed(&self, error: reqwest::Error) -> (Silence, String) {
         let error = error.without_url();
         let (silence, what) = if error.is_connect() {
-            (Silence::NoConnection, "no connection".to_owned())
+            (Silence::NoConnection, "no connection")
         } else if error.is_timeout() {
-            (Silence::TimedOut, format!("no answer within {} s", timeout.as_secs_f64()))
+            (Silence::TimedOut, "no answer")
         } else {
-            (Silence::Broken, "no answer".to_owned())
+            (Silence::Broken, "no answer")
         };
-        let detail = self.key.redact(&format!("{what}: {}", chain(&error)));
+        self.silence(silence, &format!("{what}: {}", chain(&error)))
+    }
+
+    fn silence(&self, silence: Silence, words: &str) -> (Silence, String) {
+        let detail = self.key.redact(words);
         tracing::debug!(?silence, detail, "no answer");
         (silence, detail)
     }
+}
+
+/// What `exchange` comes to within `timeout`, or `None`. The exchange is always looked at before the
+/// timer, and once more for [`SECOND_CHANCE`] after it.
+#[expect(clippy::disallowed_methods, reason = "time-outs are of the network and so of real time")]
+async fn answer_within<T>(timeout: Duration, exchange: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(exchange);
+    for span in [timeout, SECOND_CHANCE] {
+        tokio::select! {
+            biased;
+            answer = &mut exchange => return Some(answer),
+            () = tokio::time::sleep(span) => {}
+        }
+    }
+    None
 }
 
 impl VideoApi for Client {

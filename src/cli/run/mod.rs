@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection::ConnectionArgs;
 use super::paths::RunPaths;
-use super::rehearsal::{Peer, RehearsalArgs, TimeScale};
+use super::rehearsal::{Peer, RehearsalArgs, TimeScale, load_scenarios};
 use super::sheet::{SheetArgs, Source};
 use super::values::{ColumnFilter, MaxFailures, dollars, retryable};
 use super::{Environment, UsageError};
@@ -16,6 +16,7 @@ use crate::report::ProgressStyle;
 use crate::schedule::Config;
 use crate::schedule::cadence::Cadence;
 use crate::schedule::retry::RetryPolicy;
+use crate::simulator::Scenario;
 use crate::store::Selection;
 use crate::veo::{ApiKey, BaseUrl};
 
@@ -33,6 +34,8 @@ pub use sheet_in::write_problems;
 #[command(after_help = "\
 Examples:
   batchveo run prompts.csv --simulate --time-scale 60     rehearse a run, a minute a second
+  batchveo run prompts.csv --simulate --time-scale max --scenario mixed
+                                                          rehearse it while 5 % of everything goes wrong
   batchveo run prompts.csv --limit 3 --mode fast          buy the first three rows
   batchveo run prompts.csv                                buy the rest; again to resume
   batchveo run prompts.csv --retry failed,timed_out       try these again
@@ -167,6 +170,10 @@ pub enum Destination {
         seed: u64,
         /// Share of tasks that fail, from 0 to 1.
         fail_rate: f64,
+        /// What goes wrong.
+        scenario: Scenario,
+        /// What the account has been given, if that was said.
+        balance: Option<Usd>,
     },
     /// The API.
     Api {
@@ -191,7 +198,7 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
-    /// Resolves `args`. Reads the key file, if one is named, and nothing else.
+    /// Resolves `args`. Reads the key file and scenario files, if any are named, and nothing else.
     ///
     /// # Errors
     ///
@@ -201,7 +208,10 @@ impl RunPlan {
         let source = Source::new(args.manifest.clone(), &args.sheet)?;
         let paths = RunPaths::choose(&source, args.state.clone(), args.output.clone(), rehearsal.simulate)?;
         let destination = if rehearsal.simulate {
-            Destination::Simulator { seed: rehearsal.sim_seed, fail_rate: rehearsal.sim_fail_rate }
+            let scenario = load_scenarios(&rehearsal.scenario)?;
+            let balance = rehearsal.sim_balance.or(scenario.balance());
+            let (seed, fail_rate) = (rehearsal.sim_seed, rehearsal.sim_fail_rate);
+            Destination::Simulator { seed, fail_rate, scenario, balance }
         } else {
             let key = args.connection.api_key(environment)?;
             Destination::Api { base_url: args.connection.base_url(environment)?, key }

@@ -54,7 +54,10 @@ pub fn perform(
     let job = Job { args, source, paths, time_scale, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match destination {
-        Destination::Simulator { seed, fail_rate } => runtime.block_on(job.rehearse(seed, fail_rate)),
+        Destination::Simulator { seed, fail_rate, scenario, balance } => {
+            let settings = Settings { seed, fail_rate, scenario, ..Settings::default() };
+            runtime.block_on(job.rehearse(settings, balance))
+        }
         Destination::Api { base_url, key } => {
             runtime.block_on(job.buy(&base_url, key, &state_home(environment)?))
         }
@@ -72,8 +75,8 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// The run against the simulator in this process.
-    async fn rehearse(mut self, seed: u64, fail_rate: f64) -> anyhow::Result<Exit> {
-        let batch = self.open(&Owner::Simulator { seed }, Durability::Rehearsal)?;
+    async fn rehearse(mut self, settings: Settings, balance: Option<Usd>) -> anyhow::Result<Exit> {
+        let batch = self.open(&Owner::Simulator { seed: settings.seed }, Durability::Rehearsal)?;
         let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
         let clock = self.clock(&batch)?;
         let ledger_path = ledger_path(&self.paths.state);
@@ -82,12 +85,10 @@ impl Job<'_> {
         }
         let ledger = Ledger::open(&ledger_path).with_context(|| ledger_path.display().to_string())?;
         let settings = Settings {
-            seed,
-            fail_rate,
             limits: self.args.limits.into(),
             prices: self.args.price.list,
-            balance: self.simulated_balance(&batch)?,
-            ..Settings::default()
+            balance: balance.map_or_else(|| self.simulated_balance(&batch), Ok)?,
+            ..settings
         };
         let simulator = Simulator::new(settings, ledger, clock.clone(), batch.store().birth())?;
         simulator.expect(|asked| {

@@ -1,0 +1,290 @@
+//! Scenarios: named lists of faults, and which request, task or account each of them strikes.
+//!
+//! A scenario is a TOML text: built in under a name, or in a file. Several add up; of the faults that
+//! would strike one request, the first does. Every choice is a hash of (seed, place of the fault in
+//! the list, what is struck, when), never a draw from a generator that moves on: the same seed tells
+//! the same story, whatever else is asked in between.
+
+use std::path::Path;
+
+use super::fate::{FailCode, mix, unit};
+use super::fault::{AccountFault, Deed, Endpoints, NoMoney, RequestFault, TaskFault, Twist, Wrong, lowered};
+use super::judge::Endpoint;
+use super::named::NAMED;
+use super::request::RequestHash;
+use super::scenario_file;
+use crate::job::{Limits, Stamp, Usd};
+
+pub use super::scenario_file::ScenarioError;
+
+/// Faults that strike together. The default has none.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scenario {
+    pub(super) about: String,
+    pub(super) requests: Vec<RequestFault>,
+    pub(super) tasks: Vec<TaskFault>,
+    pub(super) account: Vec<AccountFault>,
+}
+
+/// A built-in scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// What it goes by.
+    pub name: &'static str,
+    /// The TOML text: an example to start a file of one's own from.
+    pub text: &'static str,
+}
+
+/// What a draw is for: keeps draws about one request independent of each other.
+#[derive(Debug, Clone, Copy)]
+enum Draw {
+    /// Apart from the draws of `fate`, which begin at 1.
+    Strikes = 0x5ce0,
+    StrikesAtTheDoor,
+    Accepted,
+    Twisted,
+    Code,
+}
+
+/// A fault that strikes a request, with its place in the list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strike<'a> {
+    place: u64,
+    pub(super) deed: &'a Deed,
+}
+
+/// Everything that is wrong with one task when it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Quirks<'a> {
+    /// It is not known.
+    pub(super) unknown: bool,
+    /// Its state while it is alive.
+    pub(super) state: Option<&'a str>,
+    pub(super) no_url: bool,
+    pub(super) result_object: bool,
+}
+
+/// What is wrong with a task from the moment it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Doom {
+    /// Whether anything at all is, or will be, wrong with it.
+    pub(super) struck: bool,
+    pub(super) failure: Option<FailCode>,
+    /// It never ends, and keeps its slot for so many milliseconds.
+    pub(super) holds_ms: Option<u64>,
+}
+
+impl Scenario {
+    /// The built-in scenarios, in the order in which they are listed.
+    pub const NAMED: &'static [Named] = NAMED;
+
+    /// The scenario that `word` names: a built-in one, or else a file.
+    ///
+    /// # Errors
+    ///
+    /// There is neither, or the file cannot be read or is no scenario.
+    pub fn load(word: &str) -> Result<Self, ScenarioError> {
+        if let Some(named) = NAMED.iter().find(|named| named.name == word) {
+            return Self::parse(word, named.text);
+        }
+        match std::fs::read_to_string(word) {
+            Ok(text) => Self::parse(&Path::new(word).display().to_string(), &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(ScenarioError::Unknown(word.to_owned()))
+            }
+            Err(error) => Err(ScenarioError::Unreadable { path: word.to_owned(), error }),
+        }
+    }
+
+    /// The scenario in the TOML `text`; `origin` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, or says what no scenario can.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
+        scenario_file::read(origin, text)
+    }
+
+    /// The faults of both, those of `self` first.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        if self.about.is_empty() {
+            self.about = more.about;
+        } else if !more.about.is_empty() {
+            self.about = format!("{}; {}", self.about, more.about);
+        }
+        self.requests.extend(more.requests);
+        self.tasks.extend(more.tasks);
+        self.account.extend(more.account);
+        self
+    }
+
+    /// What happens, in a line.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// What the scenario wants the account to hold, if it says so; the smallest, if several do.
+    /// Whoever makes the [`super::Settings`] decides whether it does.
+    #[must_use]
+    pub fn balance(&self) -> Option<Usd> {
+        let balance = |fault: &AccountFault| match fault {
+            AccountFault::Money { balance, .. } => *balance,
+            AccountFault::Limits { .. } => None,
+        };
+        self.account.iter().filter_map(balance).min()
+    }
+
+    /// What strikes a request that is about to be read from its connection, for a server that has
+    /// a connection to break: nothing is known of it but when it comes.
+    pub(super) fn at_the_door(&self, seed: u64, endpoint: Endpoint, now: Stamp) -> Option<&Deed> {
+        self.requests.iter().zip(0..).find_map(|(fault, place)| {
+            let draw = [seed, Draw::StrikesAtTheDoor as u64, place, endpoint as u64, now.as_nanos()];
+            let struck = is_at_the_door(&fault.deed) && strikes(fault, endpoint, now, &draw);
+            struck.then_some(&fault.deed)
+        })
+    }
+
+    /// What strikes a request about `request`. `door` says that what strikes before it is read has
+    /// had its chance.
+    pub(super) fn strike(
+        &self,
+        seed: u64,
+        endpoint: Endpoint,
+        request: RequestHash,
+        now: Stamp,
+        door: bool,
+    ) -> Option<Strike<'_>> {
+        self.requests.iter().zip(0..).find_map(|(fault, place)| {
+            let draw = [seed, Draw::Strikes as u64, place, endpoint as u64, request.0, now.as_nanos()];
+            let struck = !(door && is_at_the_door(&fault.deed)) && strikes(fault, endpoint, now, &draw);
+            struck.then_some(Strike { place, deed: &fault.deed })
+        })
+    }
+
+    /// What is wrong from the beginning with the task that `nth` others of the same request came before.
+    pub(super) fn doom(&self, seed: u64, request: RequestHash, nth: u32, created: Stamp) -> Doom {
+        let mut doom = Doom::default();
+        for (place, twist) in self.twists(seed, request, nth, created) {
+            doom.struck = true;
+            match twist {
+                Twist::Fail(codes) => {
+                    let draw = mix(&[seed, Draw::Code as u64, place, request.0, u64::from(nth)]);
+                    let code = usize::try_from(draw % codes.len().max(1) as u64).ok();
+                    doom.failure = doom.failure.or_else(|| code.and_then(|code| codes.get(code)).copied());
+                }
+                Twist::NeverEnds { holds } => {
+                    doom.holds_ms = doom.holds_ms.or_else(|| u64::try_from(holds.as_millis()).ok());
+                }
+                Twist::Unknown { .. } | Twist::State(_) | Twist::NoUrl | Twist::ResultObject => {}
+            }
+        }
+        doom
+    }
+
+    /// What a look at that task at `now` finds wrong with it.
+    pub(super) fn quirks(
+        &self,
+        seed: u64,
+        request: RequestHash,
+        nth: u32,
+        created: Stamp,
+        now: Stamp,
+    ) -> Quirks<'_> {
+        let mut quirks = Quirks::default();
+        for (_, twist) in self.twists(seed, request, nth, created) {
+            match twist {
+                Twist::Unknown { first } => {
+                    quirks.unknown |= first.is_none_or(|first| now < created + first);
+                }
+                Twist::State(word) => quirks.state = quirks.state.or(Some(word)),
+                Twist::NoUrl => quirks.no_url = true,
+                Twist::ResultObject => quirks.result_object = true,
+                Twist::Fail(_) | Twist::NeverEnds { .. } => {}
+            }
+        }
+        quirks
+    }
+
+    fn twists(
+        &self,
+        seed: u64,
+        request: RequestHash,
+        nth: u32,
+        created: Stamp,
+    ) -> impl Iterator<Item = (u64, &Twist)> {
+        self.tasks.iter().zip(0..).filter_map(move |(fault, place)| {
+            let draw = mix(&[seed, Draw::Twisted as u64, place, request.0, u64::from(nth)]);
+            let struck = fault.window.holds(created) && unit(draw) <= fault.share;
+            struck.then_some((place, &fault.twist))
+        })
+    }
+
+    /// What is left of `limits` at `now`.
+    pub(super) fn limits(&self, limits: Limits, now: Stamp) -> Limits {
+        self.account.iter().fold(limits, |left, fault| match fault {
+            AccountFault::Limits { window, requests, tasks } if window.holds(now) => {
+                let lowered = lowered(limits, *requests, *tasks);
+                Limits {
+                    requests_per_minute: left.requests_per_minute.min(lowered.requests_per_minute),
+                    concurrent_tasks: left.concurrent_tasks.min(lowered.concurrent_tasks),
+                }
+            }
+            AccountFault::Limits { .. } | AccountFault::Money { .. } => left,
+        })
+    }
+
+    /// How want of money is told.
+    pub(super) fn no_money(&self) -> NoMoney {
+        let told = |fault: &AccountFault| match fault {
+            AccountFault::Money { told, .. } => Some(*told),
+            AccountFault::Limits { .. } => None,
+        };
+        self.account.iter().find_map(told).unwrap_or_default()
+    }
+
+    /// Whether nobody at all can connect at `now`.
+    pub(super) fn is_closed(&self, now: Stamp) -> bool {
+        self.closures().any(|fault| fault.window.holds(now))
+    }
+
+    /// The next moment after `now` at which [`Scenario::is_closed`] may answer otherwise.
+    pub(super) fn next_closure_edge(&self, now: Stamp) -> Option<Stamp> {
+        self.closures().filter_map(|fault| fault.window.next_edge(now)).min()
+    }
+
+    /// Outages that a server can show by closing its port.
+    fn closures(&self) -> impl Iterator<Item = &RequestFault> {
+        self.requests.iter().filter(|fault| {
+            matches!(fault.deed, Deed::NoConnection { .. })
+                && fault.endpoints == Endpoints::ALL
+                && fault.share >= 1.0
+        })
+    }
+}
+
+impl Strike<'_> {
+    /// Whether a submission that is struck so is accepted all the same.
+    pub(super) fn accepts(&self, seed: u64, request: RequestHash, now: Stamp) -> bool {
+        let share = match self.deed {
+            Deed::Answer(Wrong { accepted, .. }) | Deed::Cut { accepted } | Deed::Slow { accepted, .. } => {
+                *accepted
+            }
+            Deed::DropBefore | Deed::NoConnection { .. } => 0.0,
+            Deed::DropAfter => 1.0,
+        };
+        unit(mix(&[seed, Draw::Accepted as u64, self.place, request.0, now.as_nanos()])) <= share
+    }
+}
+
+fn is_at_the_door(deed: &Deed) -> bool {
+    match deed {
+        Deed::DropBefore | Deed::NoConnection { .. } => true,
+        Deed::Answer(_) | Deed::Cut { .. } | Deed::DropAfter | Deed::Slow { .. } => false,
+    }
+}
+
+fn strikes(fault: &RequestFault, endpoint: Endpoint, now: Stamp, draw: &[u64]) -> bool {
+    fault.endpoints.hold(endpoint) && fault.window.holds(now) && unit(mix(draw)) <= fault.share
+}
