@@ -55,7 +55,7 @@ impl Exit {
         }
         let batch = error.chain().find_map(|cause| cause.downcast_ref::<BatchError>());
         match batch {
-            Some(BatchError::Engine(_) | BatchError::Finish(_)) => Self::Stopped,
+            Some(BatchError::Engine(_)) => Self::Stopped,
             Some(
                 BatchError::Lock(_)
                 | BatchError::Store(_)

@@ -13,6 +13,7 @@ mod import;
 mod lock;
 mod outcome;
 mod queue;
+mod reserve;
 mod restore;
 mod schema;
 mod selection;
@@ -35,7 +36,7 @@ pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
-pub use writer::{Follower, Writer, WriterError};
+pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
 
 use crate::job::{SampleId, Stamp, UnixMillis};
 
@@ -159,6 +160,8 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     birth: UnixMillis,
+    /// Room for the day the disk is full, once it is set aside.
+    reserve: Option<reserve::Reserve>,
     /// Kept for [`Store::scratch`]: its folder goes when it does.
     scratch: Option<tempfile::TempDir>,
 }
@@ -265,7 +268,7 @@ impl Store {
     fn from_connection(connection: Connection, path: &Path) -> Result<Self, StoreError> {
         let birth: Option<i64> = meta(&connection, "birth")?;
         let birth = birth.ok_or_else(|| StoreError::NotAStateFile { path: path.into() })?;
-        Ok(Self { connection, path: path.into(), birth: UnixMillis(birth), scratch: None })
+        Ok(Self { connection, path: path.into(), birth: UnixMillis(birth), reserve: None, scratch: None })
     }
 
     fn prepare_for_writing(&self, durability: Durability) -> Result<(), StoreError> {

@@ -246,7 +246,7 @@ impl Job<'_> {
             }
         };
         sinks.digest.first_balance = sinks.digest.first_balance.or(balance);
-        self.tell_end(&finished, &selection, &mut sinks, asked_to_stop)
+        self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
     }
 
     /// Shows what is about to be bought; asks, where there is somebody to ask.
@@ -283,13 +283,13 @@ impl Job<'_> {
     /// Prints the summary, writes it where asked, and says how the process ends.
     fn tell_end(
         &mut self,
-        finished: &Finished,
+        finished: Finished,
         selection: &Selection,
         sinks: &mut Sinks,
         asked_to_stop: Option<Exit>,
     ) -> anyhow::Result<Exit> {
         let store = finished.batch.store();
-        let exit = self.exit_of(finished, selection, asked_to_stop)?;
+        let exit = self.exit_of(&finished, selection, asked_to_stop)?;
         let mut failures = BTreeMap::new();
         for count in store.outcomes(&Selection::default())? {
             if let Some(kind) = count.kind {
@@ -315,9 +315,20 @@ impl Job<'_> {
                 self.paths.state.display()
             )?;
         }
+        if let Err(error) = finished.results {
+            writeln!(
+                self.screen,
+                "batchveo: {:#}. Everything is in the state file: when that is mended, the same command or batchveo \
+                 export writes the results again.",
+                anyhow::Error::from(error)
+            )?;
+        }
         if let Some(path) = &self.args.summary {
             let json = serde_json::to_string_pretty(&summary)? + "\n";
-            fs::write(path, json).with_context(|| format!("--summary {}", path.display()))?;
+            // The run is over: how it went does not depend on who is told.
+            if let Err(error) = fs::write(path, json) {
+                writeln!(self.screen, "batchveo: --summary {}: {error}", path.display())?;
+            }
         }
         Ok(exit)
     }
@@ -331,6 +342,7 @@ impl Job<'_> {
         match (&finished.halt, asked_to_stop) {
             (Some(Halt::Interrupted), Some(exit)) => return Ok(exit),
             (Some(_), _) => return Ok(Exit::Stopped),
+            (None, _) if finished.results.is_err() => return Ok(Exit::Stopped),
             (None, _) => {}
         }
         let tally = finished.batch.store().tally(selection)?;
