@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 
 use super::sheet_in::{self, Taken};
-use super::sinks::Sinks;
+use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
 use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, BatchError, Finished, Run, UNSUCCESSFUL};
@@ -48,9 +48,12 @@ pub fn perform(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if args.dry_run {
-        return check::perform_for_run(args, environment, stdout);
+        let exit = check::perform_for_run(args, environment, stdout)?;
+        stdout.flush()?;
+        return Ok(exit);
     }
     let RunPlan { source, paths, destination, time_scale } = RunPlan::resolve(args, environment)?;
+    args.summary.as_deref().map(check_summary).transpose()?;
     let job = Job { args, source, paths, time_scale, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match destination {
