@@ -47,9 +47,6 @@ pub enum BatchError {
     /// The run itself failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The run is over and safe in the state file, and its results cannot be written.
-    #[error("the run is over, but its results are not in order; batchveo export writes them again")]
-    Finish(#[source] ResultsError),
 }
 
 impl From<WriterError> for BatchError {
@@ -64,6 +61,7 @@ pub struct Batch {
     store: Store,
     /// Held for as long as the state file is open.
     lock: Lock,
+    durability: Durability,
 }
 
 /// What a run is to do.
@@ -92,6 +90,9 @@ pub struct Finished {
     pub halt: Option<Halt>,
     /// How it stands.
     pub progress: Progress,
+    /// Whether the results are in order, or why not. Everything is safe in the state file, from
+    /// which the next run or [`crate::results::export`] writes them again.
+    pub results: Result<(), ResultsError>,
     /// The state file, for whatever else is to be asked of it.
     pub batch: Batch,
 }
@@ -111,7 +112,7 @@ impl Batch {
         now: UnixMillis,
     ) -> Result<Self, BatchError> {
         let lock = Lock::acquire(&state_lock_path(path), holder)?;
-        Ok(Self { store: Store::open(path, owner, durability, now)?, lock })
+        Ok(Self { store: Store::open(path, owner, durability, now)?, lock, durability })
     }
 
     /// The state file.
@@ -174,7 +175,7 @@ impl Batch {
     ///
     /// The state file or the results cannot be written.
     pub async fn run<A: VideoApi, S: EventSink>(
-        self,
+        mut self,
         api: &A,
         run: Run,
         sink: &mut S,
@@ -186,6 +187,11 @@ impl Batch {
         let spent = self.store.spending()?;
         let queue = spawn_queue(self.store.cursor(&selection, prices)?).map_err(BatchError::Thread)?;
         let results = ResultsFile::begin(&results, &self.store)?;
+        // Where there is no room for what is bought, nothing is; what is paid for is still watched.
+        let halt = match self.durability {
+            Durability::Full => self.store.set_aside().err().map(no_room),
+            Durability::Rehearsal => None,
+        };
         let writer = if clock.is_virtual() {
             Writer::inline(self.store, Some(results))
         } else {
@@ -194,15 +200,18 @@ impl Batch {
         let before = Before { failures: unsuccessful(&tally), spent };
         let schedule = Schedule::new(config, gate, before, clock.now());
         let world = World { api, clock, writer, queue, sink };
-        let start = Start { schedule, restored, tally, spent, grace };
+        let start = Start { schedule, restored, tally, spent, grace, halt };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, results) = ending.writer.finish()?;
-        if let Some(results) = results {
-            results.finish(&store).map_err(BatchError::Finish)?;
-        }
-        let batch = Self { store, lock: self.lock };
-        Ok(Finished { halt: ending.halt, progress: ending.progress, batch })
+        let results = results.map_or(Ok(()), |results| results.finish(&store));
+        let batch = Self { store, lock: self.lock, durability: self.durability };
+        Ok(Finished { halt: ending.halt, progress: ending.progress, results, batch })
     }
+}
+
+/// Why nothing is bought when no room can be set aside.
+fn no_room(error: std::io::Error) -> Halt {
+    Halt::Disk(format!("there is no room to set 8 MiB aside beside the state file: {error}"))
 }
 
 /// How many samples ended without a video.

@@ -24,7 +24,7 @@ pub enum Exit {
     Held,
     /// Ctrl-C. Resumable.
     Interrupted,
-    /// SIGTERM. Resumable.
+    /// SIGTERM, or SIGHUP: the terminal was closed. Resumable.
     Terminated,
 }
 
@@ -55,7 +55,7 @@ impl Exit {
         }
         let batch = error.chain().find_map(|cause| cause.downcast_ref::<BatchError>());
         match batch {
-            Some(BatchError::Engine(_) | BatchError::Finish(_)) => Self::Stopped,
+            Some(BatchError::Engine(_)) => Self::Stopped,
             Some(
                 BatchError::Lock(_)
                 | BatchError::Store(_)
@@ -97,6 +97,17 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Whether `error` says that a disk, or the user's part of it, is full.
+#[must_use]
+pub fn is_for_want_of_room(error: &anyhow::Error) -> bool {
+    let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    error.chain().any(|cause| {
+        let database = cause.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+        database == Some(rusqlite::ErrorCode::DiskFull)
+            || cause.downcast_ref::<io::Error>().is_some_and(|cause| full(cause.kind()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +123,7 @@ mod tests {
         let error = |kind| Err::<(), _>(io::Error::from(kind)).context("writing results").unwrap_err();
         assert!(is_broken_pipe(&error(io::ErrorKind::BrokenPipe)));
         assert!(!is_broken_pipe(&error(io::ErrorKind::StorageFull)));
+        assert!(is_for_want_of_room(&error(io::ErrorKind::StorageFull)));
+        assert!(!is_for_want_of_room(&error(io::ErrorKind::PermissionDenied)));
     }
 }

@@ -66,7 +66,7 @@ Exit codes:
   3    stopped and resumable: key, money, outage, disk
   4    another process holds the state file or the account
   130  interrupted (Ctrl-C), resumable
-  143  terminated (SIGTERM), resumable";
+  143  terminated (SIGTERM, or its terminal was closed), resumable";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -115,6 +115,9 @@ pub fn main(cli: &Cli) -> ExitCode {
             }
             // If standard error is gone too, nobody is left to tell.
             let _ = writeln!(io::stderr(), "batchveo: {error:#}");
+            if exit::is_for_want_of_room(&error) {
+                let _ = writeln!(io::stderr(), "Free some space there, then give the same command again.");
+            }
             Exit::of(&error)
         });
     exit.into()
@@ -128,7 +131,8 @@ fn perform(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let exit = match command {
-        Command::Run(args) => run::perform(args, environment, screen, stdout)?,
+        // How a run ends does not depend on who reads its events.
+        Command::Run(args) => return run::perform(args, environment, screen, stdout),
         Command::Check(args) => check::perform(args, environment, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
         Command::Export(args) => export::perform(args, stdout)?,

@@ -1,4 +1,8 @@
-//! Ctrl-C and SIGTERM, as futures.
+//! Ctrl-C, SIGTERM and SIGHUP, as futures.
+//!
+//! A closed terminal (SIGHUP) asks a run to stop as SIGTERM does: what it has bought is saved
+//! either way. `nohup` and its like start a process that is to outlive its terminal; such a process
+//! does not listen for it.
 
 use std::io;
 
@@ -11,6 +15,8 @@ pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -22,16 +28,47 @@ impl Signals {
     /// The system cannot tell us of signals.
     pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            hang_up: (!outlives_its_terminal()).then(|| signal(SignalKind::hangup())).transpose()?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// The next signal, as how a process that stops at it ends.
     pub(super) async fn next(&mut self) -> Exit {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Terminated,
+            _ = hang_up => Exit::Terminated,
         }
     }
+}
+
+/// Whether this process was started to ignore SIGHUP. Listening would undo that. Linux says so; for
+/// other systems it is taken from `nohup`, which leaves no stream on a terminal.
+#[cfg(unix)]
+fn outlives_its_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| ignores_hang_up(&status))
+        .unwrap_or_else(|| {
+            !io::stdin().is_terminal() && !io::stdout().is_terminal() && !io::stderr().is_terminal()
+        })
+}
+
+/// Whether the process with this `/proc/…/status` ignores signal 1; `None` if it does not say.
+#[cfg(unix)]
+fn ignores_hang_up(status: &str) -> Option<bool> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok().map(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -47,5 +84,18 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         Exit::Interrupted
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_started_is_told_from_what_a_terminal_did() {
+        let status = |mask| ignores_hang_up(&format!("Name:\tbatchveo\nSigBlk:\t0001\nSigIgn:\t{mask}\n"));
+        assert_eq!(status("0000000000001001"), Some(true));
+        assert_eq!(status("0000000000001000"), Some(false));
+        assert_eq!(ignores_hang_up("Name:\tbatchveo\n"), None);
     }
 }

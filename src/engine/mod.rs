@@ -32,7 +32,7 @@ use crate::schedule::retry::FullJitter;
 use crate::schedule::{
     Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
 };
-use crate::store::{StoreError, Writer, WriterError};
+use crate::store::{Committed, StoreError, Writer, WriterError};
 
 mod progress;
 use progress::Books;
@@ -68,6 +68,8 @@ pub struct Start {
     pub spent: Usd,
     /// How long to wait for submissions in flight after an interruption.
     pub grace: Duration,
+    /// Why nothing is to be bought from the start, if so.
+    pub halt: Option<Halt>,
 }
 
 /// How a run ended.
@@ -138,7 +140,7 @@ enum Answer {
 }
 
 type Call<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
-type Commit = Pin<Box<dyn Future<Output = Result<Vec<Change>, WriterError>> + Send>>;
+type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
 
 /// A submission that waits for its intent to be durable.
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +181,7 @@ enum Decided {
 
 /// What ended a wait.
 enum Woken {
-    Committed(Result<Vec<Change>, WriterError>),
+    Committed(Result<Committed, WriterError>),
     Answered(Answer),
     Queue(Option<Result<(Entry, Generation), StoreError>>),
     Interrupted,
@@ -199,7 +201,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ending, EngineError> {
     let World { api, clock, writer, mut queue, sink } = world;
-    let Start { schedule, restored, tally, spent, grace } = start;
+    let Start { schedule, restored, tally, spent, grace, halt } = start;
     let now = clock.now();
     let mut engine = Engine {
         api,
@@ -220,6 +222,9 @@ pub async fn run<A: VideoApi, S: EventSink>(
         clock,
     };
     engine.restore(restored, now)?;
+    if let Some(halt) = halt {
+        engine.schedule.handle(Event::StopBuying(halt), now)?;
+    }
     engine.run(&mut queue, shutdown, grace).await?;
     engine.ask_closing_balance().await;
     engine.tell(&RunEvent::Finished);
@@ -277,7 +282,13 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             match woken {
                 Woken::Committed(result) => {
                     self.commit = None;
-                    self.committed(&result?)?;
+                    let Committed { changes, trouble } = result?;
+                    // First of all: what waited for this commit is then not sent.
+                    if let Some(trouble) = trouble {
+                        let halt = Halt::Disk(trouble.to_string());
+                        self.schedule.handle(Event::StopBuying(halt), now)?;
+                    }
+                    self.committed(&changes)?;
                 }
                 Woken::Answered(answer) => self.answered(answer)?,
                 Woken::Queue(Some(row)) => {
@@ -463,7 +474,7 @@ async fn admit<T>(slots: &Semaphore, queue: &mut Receiver<T>) -> Option<T> {
 }
 
 /// The end of the commit under way; never, if there is none.
-async fn awaited(commit: &mut Option<Commit>) -> Result<Vec<Change>, WriterError> {
+async fn awaited(commit: &mut Option<Commit>) -> Result<Committed, WriterError> {
     match commit {
         Some(commit) => commit.await,
         None => std::future::pending().await,

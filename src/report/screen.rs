@@ -2,6 +2,9 @@
 //!
 //! Rule: whoever writes to standard error during a run writes through a [`Screen`], which takes
 //! the bar off for the moment of a write. Otherwise a log line lands in the middle of the bar.
+//!
+//! Whoever reads may go away: a terminal is closed, `2>&1 | head` has had enough, the disk of a log
+//! is full. What a run does and how it ends depends on none of that, so writing here never fails.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,14 +45,16 @@ impl Screen {
 
 impl Write for Screen {
     /// Writes all of `lines` above the bar. Give whole lines: the bar is drawn again after them.
+    /// Never fails: what nobody can read is lost.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.bars
-            .suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines))
-            .map(|()| lines.len())
+        let _ =
+            self.bars.suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines));
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ mod import;
 mod lock;
 mod outcome;
 mod queue;
+mod reserve;
 mod restore;
 mod retry;
 mod schema;
@@ -43,7 +44,7 @@ pub use retry::Retried;
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
-pub use writer::{Follower, Writer, WriterError};
+pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
 
 use crate::job::{SampleId, Stamp, UnixMillis};
 
@@ -167,6 +168,8 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     birth: UnixMillis,
+    /// Room for the day the disk is full, once it is set aside.
+    reserve: Option<reserve::Reserve>,
     /// Kept for [`Store::scratch`]: its folder goes when it does.
     scratch: Option<tempfile::TempDir>,
 }
@@ -272,7 +275,7 @@ impl Store {
     fn from_connection(connection: Connection, path: &Path) -> Result<Self, StoreError> {
         let birth: Option<i64> = meta(&connection, "birth")?;
         let birth = birth.ok_or_else(|| StoreError::NotAStateFile { path: path.into() })?;
-        Ok(Self { connection, path: path.into(), birth: UnixMillis(birth), scratch: None })
+        Ok(Self { connection, path: path.into(), birth: UnixMillis(birth), reserve: None, scratch: None })
     }
 
     fn prepare_for_writing(&self, durability: Durability) -> Result<(), StoreError> {

@@ -3,9 +3,14 @@
 //! A thread owns the store and takes one batch at a time, so that `fsync` never holds up the
 //! runtime; what arrives meanwhile is the engine's next batch. In virtual time nothing waits for
 //! the disk and the hop to a thread would be most of the cost, so the same work is done in place.
+//!
+//! A batch that finds the disk full is tried again in the room that was set aside; it is durable
+//! then, and whoever gave it is told to buy nothing more. What follows the state file never keeps a
+//! batch from being durable: once it cannot be written it is left alone, to be built anew.
 
 use std::error::Error;
 use std::future::{Future, ready};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
@@ -33,18 +38,57 @@ pub trait Follower: Send + 'static {
     fn follow(&mut self, store: &Store, ended: &[SampleId]) -> Result<(), Self::Error>;
 }
 
-/// Why a batch was not committed, or not followed.
+/// A batch that is durable.
+#[derive(Debug)]
+pub struct Committed {
+    /// The batch.
+    pub changes: Vec<Change>,
+    /// What went wrong all the same: nothing more should be bought. Told once.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why nothing more should be bought, although everything so far is durable.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The disk is full, and the room that was set aside is in use.
+    #[error("the disk of {} takes no more: {}", state.display(), with_causes(source))]
+    DiskFull {
+        /// The state file.
+        state: PathBuf,
+        /// What the state file said before that room was given to it.
+        source: StoreError,
+    },
+    /// What follows the state file cannot be written any longer, and is behind it.
+    #[error("{}", with_causes(&**_0))]
+    Follower(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Why a batch was not committed: nothing of it is durable.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
-    /// Nothing of the batch is durable.
+    /// The state file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The batch is durable; what follows the state file is behind it.
-    #[error(transparent)]
-    Follower(Box<dyn Error + Send + Sync>),
+    /// The disk is full, and the room that was set aside was not enough.
+    #[error(
+        "the disk of {} takes no more: free some space, then give the same command again; it finds what is in flight",
+        state.display()
+    )]
+    DiskFull {
+        /// The state file.
+        state: PathBuf,
+        /// What the state file says.
+        source: StoreError,
+    },
     /// The thread cannot be started, or has ended.
     #[error("the thread that writes the state file is not running")]
     Gone(#[source] Option<std::io::Error>),
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// The only writer of a state file while a run goes on.
@@ -58,29 +102,76 @@ enum Place<F> {
 }
 
 /// Changes, and where to answer.
-type Batch = (Vec<Change>, oneshot::Sender<Result<Vec<Change>, WriterError>>);
+type Batch = (Vec<Change>, oneshot::Sender<Result<Committed, WriterError>>);
 
 /// What the work is done on.
 #[derive(Debug)]
 struct Desk<F> {
     store: Store,
     follower: Option<F>,
+    /// Whether the follower is still told: not after it failed.
+    following: bool,
     ended: Vec<SampleId>,
 }
 
 impl<F: Follower> Desk<F> {
-    fn commit(&mut self, batch: Vec<Change>) -> Result<Vec<Change>, WriterError> {
-        self.store.commit(&batch)?;
-        if let Some(follower) = &mut self.follower {
-            let ended = |change: &&Change| matches!(change.transition, Transition::Ended { .. });
-            self.ended.clear();
-            self.ended.extend(batch.iter().filter(ended).map(|change| change.sample));
-            if !self.ended.is_empty() {
-                let followed = follower.follow(&self.store, &self.ended);
-                followed.map_err(|error| WriterError::Follower(error.into()))?;
-            }
+    fn new(store: Store, follower: Option<F>) -> Self {
+        Self { store, follower, following: true, ended: Vec::new() }
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) -> Result<Committed, WriterError> {
+        let full = commit_where_there_is_room(&mut self.store, &changes, Store::find_room)?;
+        let full = full.map(|source| Trouble::DiskFull { state: self.store.path().into(), source });
+        let behind = self.follow(&changes).err().map(|error| Trouble::Follower(error.into()));
+        Ok(Committed { changes, trouble: full.or(behind) })
+    }
+
+    fn follow(&mut self, changes: &[Change]) -> Result<(), F::Error> {
+        let Some(follower) = self.follower.as_mut().filter(|_| self.following) else { return Ok(()) };
+        let ended = |change: &&Change| matches!(change.transition, Transition::Ended { .. });
+        self.ended.clear();
+        self.ended.extend(changes.iter().filter(ended).map(|change| change.sample));
+        if self.ended.is_empty() {
+            return Ok(());
         }
-        Ok(batch)
+        follower.follow(&self.store, &self.ended).inspect_err(|_| self.following = false)
+    }
+}
+
+/// Makes `changes` durable, in the room that `find_room` finds if the disk is full. Answers how the
+/// state file failed before that.
+pub(super) fn commit_where_there_is_room(
+    store: &mut Store,
+    changes: &[Change],
+    find_room: impl FnOnce(&mut Store),
+) -> Result<Option<StoreError>, WriterError> {
+    let first = match store.commit(changes) {
+        Ok(()) => return Ok(None),
+        Err(error) => error,
+    };
+    let last = if first.is_for_want_of_room() {
+        find_room(store);
+        match store.commit(changes) {
+            Ok(()) => return Ok(Some(first)),
+            Err(error) => error,
+        }
+    } else {
+        first
+    };
+    tell_what_is_lost(changes);
+    Err(if last.is_for_want_of_room() {
+        WriterError::DiskFull { state: store.path().into(), source: last }
+    } else {
+        last.into()
+    })
+}
+
+/// Names on the log the tasks that were bought and cannot be written down: it is all that is left.
+fn tell_what_is_lost(changes: &[Change]) {
+    for Change { sample, transition, .. } in changes {
+        if let Transition::Accepted { task, .. } = transition {
+            tracing::error!(%sample, %task, "bought, and it cannot be written down");
+        }
     }
 }
 
@@ -92,7 +183,7 @@ impl<F: Follower> Writer<F> {
     /// When the system has no thread left.
     pub fn spawn(store: Store, follower: Option<F>) -> Result<Self, WriterError> {
         let (batches, waiting) = mpsc::sync_channel::<Batch>(BATCHES_WAITING);
-        let mut desk = Desk { store, follower, ended: Vec::new() };
+        let mut desk = Desk::new(store, follower);
         let work = move || {
             for (batch, answer) in waiting {
                 // Nobody waits for the answer any more: the engine was dropped, the batch stands.
@@ -108,7 +199,7 @@ impl<F: Follower> Writer<F> {
     /// A writer that does its work in the call.
     #[must_use]
     pub fn inline(store: Store, follower: Option<F>) -> Self {
-        Self(Place::Here(Box::new(Desk { store, follower, ended: Vec::new() })))
+        Self(Place::Here(Box::new(Desk::new(store, follower))))
     }
 
     /// Makes `batch` durable, has its endings followed, and gives it back. The work is under way
@@ -117,7 +208,7 @@ impl<F: Follower> Writer<F> {
     pub fn commit(
         &mut self,
         batch: Vec<Change>,
-    ) -> impl Future<Output = Result<Vec<Change>, WriterError>> + Send + use<F> {
+    ) -> impl Future<Output = Result<Committed, WriterError>> + Send + use<F> {
         match &mut self.0 {
             Place::Here(desk) => Either::Left(ready(desk.commit(batch))),
             Place::Thread { batches, .. } => {

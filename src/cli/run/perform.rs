@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 
 use super::sheet_in::{self, Taken};
-use super::sinks::Sinks;
+use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
 use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, BatchError, Finished, Run, UNSUCCESSFUL};
@@ -48,9 +48,12 @@ pub fn perform(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if args.dry_run {
-        return check::perform_for_run(args, environment, stdout);
+        let exit = check::perform_for_run(args, environment, stdout)?;
+        stdout.flush()?;
+        return Ok(exit);
     }
     let RunPlan { source, paths, destination, time_scale } = RunPlan::resolve(args, environment)?;
+    args.summary.as_deref().map(check_summary).transpose()?;
     let job = Job { args, source, paths, time_scale, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match destination {
@@ -262,7 +265,7 @@ impl Job<'_> {
             }
         };
         sinks.digest.first_balance = sinks.digest.first_balance.or(balance);
-        self.tell_end(&finished, &selection, &mut sinks, asked_to_stop)
+        self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
     }
 
     /// Shows what is about to be bought; asks, where there is somebody to ask.
@@ -299,13 +302,13 @@ impl Job<'_> {
     /// Prints the summary, writes it where asked, and says how the process ends.
     fn tell_end(
         &mut self,
-        finished: &Finished,
+        finished: Finished,
         selection: &Selection,
         sinks: &mut Sinks,
         asked_to_stop: Option<Exit>,
     ) -> anyhow::Result<Exit> {
         let store = finished.batch.store();
-        let exit = self.exit_of(finished, selection, asked_to_stop)?;
+        let exit = self.exit_of(&finished, selection, asked_to_stop)?;
         let mut failures = BTreeMap::new();
         for count in store.outcomes(&Selection::default())? {
             if let Some(kind) = count.kind {
@@ -332,9 +335,20 @@ impl Job<'_> {
                 self.paths.state.display()
             )?;
         }
+        if let Err(error) = finished.results {
+            writeln!(
+                self.screen,
+                "batchveo: {:#}. Everything is in the state file: when that is mended, the same command or batchveo \
+                 export writes the results again.",
+                anyhow::Error::from(error)
+            )?;
+        }
         if let Some(path) = &self.args.summary {
             let json = serde_json::to_string_pretty(&summary)? + "\n";
-            fs::write(path, json).with_context(|| format!("--summary {}", path.display()))?;
+            // The run is over: how it went does not depend on who is told.
+            if let Err(error) = fs::write(path, json) {
+                writeln!(self.screen, "batchveo: --summary {}: {error}", path.display())?;
+            }
         }
         Ok(exit)
     }
@@ -347,6 +361,7 @@ impl Job<'_> {
     ) -> anyhow::Result<Exit> {
         match (&finished.halt, asked_to_stop) {
             (Some(Halt::Interrupted), Some(exit)) => return Ok(exit),
+            (None | Some(Halt::CollectOnly), _) if finished.results.is_err() => return Ok(Exit::Stopped),
             // As asked: what was bought is collected, and the rest counts as not succeeded.
             (None | Some(Halt::CollectOnly), _) => {}
             (Some(_), _) => return Ok(Exit::Stopped),

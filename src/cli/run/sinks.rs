@@ -1,7 +1,7 @@
 //! Who listens to a run: the person, the log, the event file.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -62,8 +62,71 @@ fn event_log(path: &Path, birth: UnixMillis) -> anyhow::Result<EventLog> {
     let (out, when_full): (Box<dyn Write + Send>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdout()), WhenFull::Drop)
     } else {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        (Box::new(file.with_context(|| format!("--events {}", path.display()))?), WhenFull::Wait)
+        let file = continued(path).with_context(|| format!("--events {}", path.display()))?;
+        (Box::new(file), WhenFull::Wait)
     };
     EventLog::new(out, birth, when_full).context("starting the event log")
+}
+
+/// The file at `path`, to be added to. A line that a full disk or a kill cut short is ended first,
+/// so that the next one can be read.
+fn continued(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    if file.metadata()?.is_file() {
+        let mut last = [b'\n'];
+        if let Ok(mut written) = File::open(path)
+            && written.seek(SeekFrom::End(-1)).is_ok()
+        {
+            written.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
+
+/// Finds out, before anything is bought, whether the summary can be written; leaves nothing behind.
+///
+/// # Errors
+///
+/// It cannot.
+pub(super) fn check_summary(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let writable = if path.exists() {
+        OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        tempfile::tempfile_in(folder).map(drop)
+    };
+    writable.with_context(|| format!("--summary {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cut_short_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.ndjson");
+        for (found, then) in [("", "new"), ("{}\n", "{}\nnew"), ("{}\n{\"ti", "{}\n{\"ti\nnew")] {
+            std::fs::write(&path, found).unwrap();
+            continued(&path).unwrap().write_all(b"new").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), then);
+        }
+    }
+
+    #[test]
+    fn a_summary_that_cannot_be_written_is_told_at_once_and_one_that_can_is_not_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.json");
+        check_summary(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "mine").unwrap();
+        check_summary(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        let error = check_summary(&folder.path().join("absent").join("s.json")).unwrap_err();
+        assert!(error.to_string().contains("--summary"), "{error}");
+        assert!(check_summary(folder.path()).is_err(), "a folder");
+    }
 }
