@@ -325,3 +325,76 @@ async fn at_half_the_documented_limits_a_run_loses_little_to_finding_out() {
         assert!(found_out * 100 <= told * 108, "{cadence}: {found_out} s, and {told} s if it is told");
     }
 }
+
+#[tokio::test]
+async fn the_cap_is_for_all_runs_together_and_met_to_the_cent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sold = 0;
+    for (cap, bought, all_done) in [(Some(510), 25, false), (Some(599), 4, false), (None, 11, true)] {
+        let batch = batch(folder.path(), 40);
+        let time = clock(&batch);
+        let api = simulator(&batch, &time, Settings::default());
+        let max_cost = cap.map(Usd::from_cents);
+        let config = Config { max_cost, ..Config::default() };
+        let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
+        let finished =
+            run_as(folder.path(), batch, &api, time, config, pending(), &mut nobody).await.unwrap();
+        sold += bought;
+        assert_eq!(api.verdict().unwrap().accepted, bought, "{cap:?}");
+        assert_eq!(count(&finished, Status::Succeeded), sold, "what is paid for is watched to its end");
+        assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(sold));
+        assert_eq!(finished.halt, max_cost.map(Halt::CostCap));
+        assert_eq!(count(&finished, Status::Pending) == 0, all_done);
+    }
+}
+
+#[tokio::test]
+async fn time_that_is_up_leaves_tasks_to_a_run_that_only_collects() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = batch(folder.path(), 1_500);
+    let time = clock(&first);
+    // One service for all three, as its books and its clock go on.
+    let api = simulator(&first, &time, Settings::default());
+    let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
+    let config = Config { max_duration: Some(Duration::from_secs(60)), ..Config::default() };
+    let finished =
+        run_as(folder.path(), first, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+    assert_eq!(finished.halt, Some(Halt::TimeUp));
+    let (bought, running) = (finished.progress.accepted, finished.progress.running);
+    assert!(bought >= 1_000 && running > 900, "{bought} bought, {running} being made");
+    assert!(time.now().as_millis() < 81_000, "no longer than its time and its grace");
+    drop(finished);
+
+    let second = batch(folder.path(), 1_500);
+    let config = Config { collect_only: true, ..Config::default() };
+    let finished =
+        run_as(folder.path(), second, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+    assert_eq!(finished.halt, Some(Halt::CollectOnly));
+    assert_eq!((finished.progress.accepted, finished.progress.running), (0, 0));
+    assert_eq!(count(&finished, Status::Succeeded), bought);
+    drop(finished);
+
+    let third = batch(folder.path(), 1_500);
+    let finished = run(folder.path(), third, &api, time, pending()).await.unwrap();
+    assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 1_500));
+    let verdict = api.verdict().unwrap();
+    assert!(verdict.held && verdict.accepted == 1_500, "{verdict}");
+}
+
+#[tokio::test]
+async fn the_balance_is_asked_at_both_ends_and_explains_what_was_bought() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 30);
+    let time = clock(&batch);
+    let api = simulator(&batch, &time, Settings::default());
+    let mut balances = Vec::new();
+    let mut sink = |event: &RunEvent<'_>, _: &Progress| {
+        if let RunEvent::Balance(left) = event {
+            balances.push(*left);
+        }
+    };
+    let finished = run_telling(folder.path(), batch, &api, time, pending(), &mut sink).await.unwrap();
+    let had = Settings::default().balance;
+    assert_eq!(balances, [had.minus(PriceList::VENDOR.fast.times(30))]);
+    assert_eq!(finished.progress.bought_now, had.minus(balances[0]));
+}

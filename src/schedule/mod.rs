@@ -19,6 +19,7 @@ mod config;
 pub mod gate;
 mod invariants;
 mod last_minute;
+mod lately;
 mod lifetimes;
 mod protocol;
 pub mod retry;
@@ -36,6 +37,7 @@ pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, T
 use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
 use allowance::Allowance;
 use gate::{Admission, Gate};
+use lately::Lately;
 use lifetimes::Lifetimes;
 use retry::FullJitter;
 use timers::{Timers, Token};
@@ -168,12 +170,18 @@ pub struct Schedule {
     pause: Holding,
     /// Submissions wait, looks do not.
     hold: Holding,
+    /// Refusals of submissions for too many of something, in a row.
+    refusals: u32,
     /// Looks answered since a submission was refused for "too many requests", and when that was.
     suspicion: Option<(Stamp, u32)>,
     /// Since when every submission was refused because there were too many of something.
     throttled: Option<(Stamp, Failure)>,
     trouble: u32,
     outage: Option<Outage>,
+    /// Looks in a row that told nothing.
+    unclear_looks: u32,
+    /// Tasks that the API knew when they were looked at last, and that have ended.
+    known: Lately,
     probing: bool,
     key_refusals: u32,
 }
@@ -217,10 +225,13 @@ impl Schedule {
             pause: Holding::new(FullJitter::for_everyone(seed)),
             // Other draws than for everyone.
             hold: Holding::new(FullJitter::for_everyone(!seed)),
+            refusals: 0,
             suspicion: None,
             throttled: None,
             trouble: 0,
             outage: None,
+            unclear_looks: 0,
+            known: Lately::default(),
             probing: false,
             key_refusals: 0,
         }

@@ -10,9 +10,9 @@ use super::allowance::Manner;
 use super::{ACCEPTED_WITHIN, Action, Schedule};
 
 /// How the slots in use fall and climb. One hundredth is left free for tasks whose end nobody has
-/// noticed yet; a hundredth is always tried; a climb is borne once tasks that it let in have been
-/// alive together for about as long as a task lasts.
-pub(super) const MANNER: Manner = Manner { margin: 10, floor: 10, patience: Duration::from_mins(2) };
+/// noticed yet; a hundredth is always tried; and a climb, whose slots fill at once, is borne when half
+/// a minute later none was refused.
+pub(super) const MANNER: Manner = Manner { margin: 10, floor: 10, patience: Duration::from_secs(30) };
 
 impl Schedule {
     /// Slots to give to the semaphore, or to take back from it for samples that gave theirs up.

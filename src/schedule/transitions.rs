@@ -186,26 +186,30 @@ impl Schedule {
         let overdue = now.since(watch.watched_since) >= self.config.task_timeout;
         let last_chance = watch.last_chance;
         let looked = watch.last_look.unwrap_or(now);
-        if !matches!(answer, Polled::Unclear(_) | Polled::NotAnswered(_) | Polled::KeyRefused(_)) {
+        let tells = match &answer {
+            Polled::Alive
+            | Polled::Succeeded(_)
+            | Polled::SucceededWithoutUrl
+            | Polled::Failed(_)
+            | Polled::NotFound(_) => true,
+            Polled::NotAnswered(_) | Polled::KeyRefused(_) | Polled::Unclear(_) => false,
+        };
+        if tells {
             watch.unclear_looks = 0;
-            self.key_refusals = 0;
-        }
-        if !matches!(
-            answer,
-            Polled::NotFound(_) | Polled::Unclear(_) | Polled::NotAnswered(_) | Polled::KeyRefused(_)
-        ) {
-            watch.unknown_since = None;
-        }
-        if !matches!(answer, Polled::Unclear(_) | Polled::NotAnswered(_)) {
-            self.look_passed(looked, now);
+            if !matches!(answer, Polled::NotFound(_)) {
+                watch.unknown_since = None;
+            }
+            self.look_tells(looked, now);
         }
         match answer {
             Polled::Succeeded(video) => {
                 self.lifetimes.record(lifetime(video.created, video.completed, age));
+                self.known.count(now);
                 self.end(id, Outcome::Succeeded(video), now);
             }
             Polled::Failed(failed) => {
                 self.lifetimes.record(lifetime(failed.created, failed.completed, age));
+                self.known.count(now);
                 self.task_failed(id, failed, now);
             }
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
@@ -229,7 +233,8 @@ impl Schedule {
                 }
                 self.schedule_look(id);
             }
-            Polled::Unclear(_) => {
+            Polled::Unclear(failure) => {
+                self.look_unclear(&failure, looked, now);
                 let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
                     return Ok(());
                 };
@@ -277,7 +282,9 @@ impl Schedule {
         });
         let (looked_at, unknown) = watches
             .filter(|watch| watch.last_look.is_some())
-            .fold((0, 0), |(all, gone), watch| (all + 1, gone + usize::from(watch.unknown_since.is_some())));
+            .fold((self.known.total(now), 0), |(all, gone), watch| {
+                (all + 1, gone + usize::from(watch.unknown_since.is_some()))
+            });
         if unknown >= FEWEST_VANISHED && unknown * 5 > looked_at {
             self.stop_buying(Halt::TasksVanish(failure));
             self.watching = false;

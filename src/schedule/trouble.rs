@@ -11,8 +11,8 @@
 use std::time::Duration;
 
 use super::retry::FullJitter;
-use super::{Halt, LOOKS_THAT_TELL, OUTAGE_STREAK, SLOW_START, Schedule};
-use crate::api::{Balance, Refusal};
+use super::{Halt, LOOKS_THAT_TELL, OUTAGE_STREAK, REFUSALS_THAT_TELL, SLOW_START, Schedule};
+use crate::api::{Balance, Refusal, RefusalCause};
 use crate::job::{Failure, FailureKind, Stamp};
 
 /// Time between two looks at the balance during an outage.
@@ -119,29 +119,50 @@ impl Schedule {
         self.hold.because_of(refusal, sent, now);
         self.window = 1;
         self.throttled.get_or_insert_with(|| (now, refusal.failure.clone()));
-        if says_tasks && news {
-            self.too_many_tasks(now);
-        } else if !says_tasks {
+        self.refusals += u32::from(news);
+        if !says_tasks {
             self.suspicion.get_or_insert((now, 0));
         }
-    }
-
-    /// A look that was sent at `sent` was answered.
-    pub(super) fn look_passed(&mut self, sent: Stamp, now: Stamp) {
-        let Some((since, looks)) = &mut self.suspicion else { return };
-        if sent < *since {
-            return;
-        }
-        *looks += 1;
-        if *looks >= LOOKS_THAT_TELL {
-            self.too_many_tasks(now);
+        let looks_pass = self.suspicion.is_none_or(|(_, looks)| looks >= LOOKS_THAT_TELL);
+        if news && looks_pass {
+            self.perhaps_too_many_tasks(now);
         }
     }
 
-    /// No more tasks than are alive now, those unanswered left out.
-    fn too_many_tasks(&mut self, now: Stamp) {
-        self.suspicion = None;
-        self.slots_allowed.refused(self.alive() - self.submitting, now);
+    /// A look that was sent at `looked` told something about its task.
+    pub(super) fn look_tells(&mut self, looked: Stamp, now: Stamp) {
+        self.key_refusals = 0;
+        if std::mem::take(&mut self.unclear_looks) >= OUTAGE_STREAK {
+            self.pause.waits.recover();
+        }
+        if let Some((_, looks)) = self.suspicion.as_mut().filter(|(since, _)| looked >= *since) {
+            *looks += 1;
+            if *looks == LOOKS_THAT_TELL {
+                self.perhaps_too_many_tasks(now);
+            }
+        }
+    }
+
+    /// No more tasks than are alive now, those unanswered left out, unless that is so much of a surprise
+    /// that it takes more refusals to believe it.
+    fn perhaps_too_many_tasks(&mut self, now: Stamp) {
+        let alive = self.alive() - self.submitting;
+        let expected = self.slots_allowed.is_lowered() && alive * 10 >= self.slots_allowed.allowed() * 9;
+        if expected || self.refusals >= REFUSALS_THAT_TELL {
+            self.suspicion = None;
+            self.slots_allowed.refused(alive, now);
+        }
+    }
+
+    /// A look that was sent at `looked` told nothing. One is an accident, many in a row are a service
+    /// that is away, and everyone waits.
+    pub(super) fn look_unclear(&mut self, failure: &Failure, looked: Stamp, now: Stamp) {
+        self.unclear_looks += 1;
+        if self.unclear_looks >= OUTAGE_STREAK {
+            let cause = RefusalCause::Unavailable;
+            let refusal = Refusal { cause, retry_after: None, failure: failure.clone() };
+            self.everyone_waits(&refusal, looked, now);
+        }
     }
 
     /// A submission was answered as it should be.
@@ -150,6 +171,8 @@ impl Schedule {
             self.window = SLOW_START;
         }
         self.trouble = 0;
+        self.refusals = 0;
+        self.suspicion = None;
         self.throttled = None;
         self.pause.waits.recover();
         self.hold.waits.recover();
