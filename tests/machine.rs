@@ -12,6 +12,8 @@ mod disk;
 #[cfg(unix)]
 #[path = "machine/folders.rs"]
 mod folders;
+#[path = "machine/shares.rs"]
+mod shares;
 #[cfg(unix)]
 #[path = "machine/signals.rs"]
 mod signals;

@@ -22,6 +22,7 @@ mod last_minute;
 mod lifetimes;
 mod protocol;
 pub mod retry;
+pub mod share;
 mod slots;
 mod timers;
 mod transitions;

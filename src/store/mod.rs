@@ -7,6 +7,7 @@
 //!
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
+mod account;
 mod asked;
 mod columns;
 mod commit;
@@ -32,12 +33,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use account::{AccountError, Claim, Holder, Part, account_folder};
 pub use asked::{Asked, Names, Uses};
 pub use columns::Cells;
 pub use cursor::Cursor;
 pub use doubts::{Doubt, Doubts};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
-pub use lock::{Lock, LockError, account_lock_path, state_lock_path};
+pub use lock::{Lock, LockError, state_lock_path};
 pub use outcome::{ResultFilter, ResultRow};
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
 pub use retry::Retried;
