@@ -8,6 +8,7 @@
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
 mod account;
+mod anchor;
 mod asked;
 mod columns;
 mod commit;
@@ -48,6 +49,7 @@ pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
 pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
 
+use crate::clock::Moment;
 use crate::job::{SampleId, Stamp, UnixMillis};
 
 /// How soon a commit is on the disk.
@@ -186,10 +188,11 @@ impl Store {
         path: &Path,
         owner: &Owner<'_>,
         durability: Durability,
-        now: UnixMillis,
+        now: impl Into<Moment>,
     ) -> Result<Self, StoreError> {
+        let now = now.into();
         if !schema::inspect(path)? {
-            create(path, owner, now)?;
+            create(path, owner, now.wall)?;
         }
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let store = Self::from_connection(connection, path)?;
@@ -201,6 +204,7 @@ impl Store {
             checked => checked?,
         }
         store.prepare_for_writing(durability)?;
+        store.tie_to(&now)?;
         Ok(store)
     }
 

@@ -22,7 +22,7 @@ use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
 use crate::cli::{Environment, UsageError};
-use crate::clock::{Clock, wall_time};
+use crate::clock::{Clock, Moment};
 use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
@@ -139,7 +139,7 @@ impl Job<'_> {
     }
 
     fn open(&self, owner: &Owner<'_>, durability: Durability) -> anyhow::Result<Batch> {
-        Ok(Batch::open(&self.paths.state, &self.source.to_string(), owner, durability, wall_time())?)
+        Ok(Batch::open(&self.paths.state, &self.source.to_string(), owner, durability, Moment::now())?)
     }
 
     /// Takes the sheet in; `None` if it cannot be run, which has been said.
@@ -158,7 +158,7 @@ impl Job<'_> {
 
     /// Puts back what `--retry` names, and says what that may cost.
     fn put_back(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        let now = batch.stamp_at(wall_time())?;
+        let now = batch.stamp_at(Moment::now())?;
         let retried = batch.retry(&self.args.retry, now, self.args.task_timeout)?;
         let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
         let again = Of(retried.samples, "sample");
@@ -183,7 +183,7 @@ impl Job<'_> {
 
     /// The clock of this run: it goes on where the state file's ended.
     fn clock(&self, batch: &Batch) -> anyhow::Result<Clock> {
-        let start = batch.stamp_at(wall_time())?;
+        let start = batch.stamp_at(Moment::now())?;
         Ok(match self.time_scale {
             TimeScale::Factor(factor) => Clock::real(start, factor),
             TimeScale::Max => Clock::virtual_from(start),
