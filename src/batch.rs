@@ -186,7 +186,7 @@ impl Batch {
         let results = ResultsFile::begin(&results, &self.store)?;
         // Where there is no room for what is bought, nothing is; what is paid for is still watched.
         let halt = match self.durability {
-            Durability::Full => self.store.set_aside().err().map(no_room),
+            Durability::Full => self.store.set_aside().err().as_ref().map(no_room),
             Durability::Rehearsal => None,
         };
         let writer = if clock.is_virtual() {
@@ -207,7 +207,7 @@ impl Batch {
 }
 
 /// Why nothing is bought when no room can be set aside.
-fn no_room(error: std::io::Error) -> Halt {
+fn no_room(error: &std::io::Error) -> Halt {
     Halt::Disk(format!("there is no room to set 8 MiB aside beside the state file: {error}"))
 }
 
