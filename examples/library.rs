@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 use batchveo::batch::{Batch, Run};
-use batchveo::clock::{Clock, wall_time};
+use batchveo::clock::{Clock, Moment};
 use batchveo::engine::first_balance;
 use batchveo::event::{Progress, RunEvent};
 use batchveo::generation::PriceList;
@@ -35,11 +35,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The state file remembers everything: open it again and the run goes on.
     let state = folder.path().join("prompts.db");
     let owner = Owner::Simulator { seed: 7 };
-    let mut batch = Batch::open(&state, "the example", &owner, Durability::Rehearsal, wall_time())?;
+    let mut batch = Batch::open(&state, "the example", &owner, Durability::Rehearsal, Moment::now())?;
     let import = batch.import(Reader::open(&sheet, &Options::default())?, ImportOptions::default())?;
     assert!(import.applied, "{:?}", import.problems);
 
-    let clock = Clock::virtual_from(batch.stamp_at(wall_time())?);
+    let clock = Clock::virtual_from(batch.stamp_at(Moment::now())?);
     let birth = batch.store().birth();
     let api = Simulator::new(
         Settings { seed: 7, ..Settings::default() },

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api::VideoApi;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::engine::{self, EngineError, Start, World};
 use crate::event::{EventSink, Progress};
 use crate::generation::{Generation, PriceList};
-use crate::job::{Stamp, Status, Tally, UnixMillis};
+use crate::job::{Stamp, Status, Tally};
 use crate::manifest::{ManifestError, Reader};
 use crate::results::{ResultsError, ResultsFile};
 use crate::schedule::gate::Gate;
@@ -109,7 +109,7 @@ impl Batch {
         holder: &str,
         owner: &Owner<'_>,
         durability: Durability,
-        now: UnixMillis,
+        now: impl Into<Moment>,
     ) -> Result<Self, BatchError> {
         let lock = Lock::acquire(&state_lock_path(path), holder)?;
         Ok(Self { store: Store::open(path, owner, durability, now)?, lock, durability })
@@ -144,16 +144,13 @@ impl Batch {
         Ok(self.store.import(sheet, &options)?)
     }
 
-    /// The stamp at which a process starts whose wall clock shows `wall`: never before one that was
-    /// stored, so that a clock set back rejuvenates nothing.
+    /// The stamp at which a process starts at this moment; see [`Store::stamp_at`].
     ///
     /// # Errors
     ///
     /// When the state file fails.
-    pub fn stamp_at(&self, wall: UnixMillis) -> Result<Stamp, BatchError> {
-        let since_birth = wall.0.saturating_sub(self.store.birth().0);
-        let since_birth = Stamp::from_millis(u64::try_from(since_birth).unwrap_or(0));
-        Ok(self.store.last_stamp()?.max(since_birth))
+    pub fn stamp_at(&self, moment: impl Into<Moment>) -> Result<Stamp, BatchError> {
+        Ok(self.store.stamp_at(&moment.into())?)
     }
 
     /// Whether a run of `selection` would send anything: something to buy, or something to watch.
@@ -189,7 +186,7 @@ impl Batch {
         let results = ResultsFile::begin(&results, &self.store)?;
         // Where there is no room for what is bought, nothing is; what is paid for is still watched.
         let halt = match self.durability {
-            Durability::Full => self.store.set_aside().err().map(no_room),
+            Durability::Full => self.store.set_aside().err().as_ref().map(no_room),
             Durability::Rehearsal => None,
         };
         let writer = if clock.is_virtual() {
@@ -210,7 +207,7 @@ impl Batch {
 }
 
 /// Why nothing is bought when no room can be set aside.
-fn no_room(error: std::io::Error) -> Halt {
+fn no_room(error: &std::io::Error) -> Halt {
     Halt::Disk(format!("there is no room to set 8 MiB aside beside the state file: {error}"))
 }
 

@@ -4,6 +4,8 @@
 //! time stands still until [`Clock::advance`] is awaited; the engine does that only where it has
 //! nothing else to do, so slow disks and slow input stop the clock instead of ageing tasks. The
 //! runtime's own paused clock cannot do this: threads and blocking work confuse it.
+//!
+//! Between two processes there is no clock of ours, only a [`Moment`] of each.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +15,72 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::{Stamp, UnixMillis};
+
+/// Where the machine's clocks stand.
+///
+/// The wall clock jumps: somebody sets it, or a machine without a battery learns the date after it
+/// has started. What passed between two moments is therefore told by a clock that counts from the
+/// start of the machine, through suspend too, as long as that is the same start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: UnixMillis,
+    /// The clock that counts from the machine's start, where there is one.
+    pub boot: Option<Boot>,
+}
+
+/// How long a machine has been up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Which start of which machine.
+    pub id: String,
+    /// Milliseconds since then.
+    pub up: u64,
+}
+
+impl Moment {
+    /// This moment. Linux tells both clocks (its uptime to a hundredth of a second), other systems
+    /// the wall clock alone.
+    #[must_use]
+    pub fn now() -> Self {
+        let read = |path| std::fs::read_to_string(path).ok();
+        let boot = read("/proc/sys/kernel/random/boot_id").zip(read("/proc/uptime"));
+        Self { wall: wall_time(), boot: boot.and_then(|(id, uptime)| Boot::parse(&id, &uptime)) }
+    }
+
+    /// How long after `earlier` this is. By the wall clock if the machine was started between them;
+    /// zero then when that was set back.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let by_wall = || u64::try_from(self.wall.0.saturating_sub(earlier.wall.0)).unwrap_or(0);
+        let by_boot = self.boot.as_ref().zip(earlier.boot.as_ref()).and_then(|(now, then)| {
+            // Containers may count anew under the same name.
+            (now.id == then.id).then(|| now.up.checked_sub(then.up)).flatten()
+        });
+        Duration::from_millis(by_boot.unwrap_or_else(by_wall))
+    }
+}
+
+impl Boot {
+    /// From what Linux writes: an id, and seconds with two decimals before those spent idle.
+    fn parse(id: &str, uptime: &str) -> Option<Self> {
+        let (seconds, rest) = uptime.split_once('.')?;
+        let hundredths: u64 = rest.get(..2)?.parse().ok()?;
+        let up = seconds.parse::<u64>().ok()?.checked_mul(1_000)? + hundredths * 10;
+        let id = id.trim();
+        (!id.is_empty()).then(|| Self { id: id.to_owned(), up })
+    }
+}
+
+impl From<UnixMillis> for Moment {
+    /// A moment of which only the wall clock is known.
+    fn from(wall: UnixMillis) -> Self {
+        Self { wall, boot: None }
+    }
+}
 
 /// The wall-clock time, for the birth of a state file and for how long ago that was. Nothing waits
 /// or counts by it, since it jumps.
@@ -180,6 +247,37 @@ async fn sleep_in(timeline: &Mutex<Timeline>, due: Stamp) {
 mod tests {
     use super::*;
     use futures::stream::{FuturesUnordered, StreamExt};
+
+    fn moment(wall: i64, id: &str, up: u64) -> Moment {
+        Moment { wall: UnixMillis(wall), boot: Some(Boot { id: id.to_owned(), up }) }
+    }
+
+    #[test]
+    fn the_wall_clock_counts_only_across_a_start_of_the_machine() {
+        const DAY: i64 = 24 * 60 * 60 * 1_000;
+        let then = moment(0, "a", 500);
+        for (now, passed) in [
+            (moment(DAY, "a", 700), 200),
+            (moment(-DAY, "a", 700), 200),
+            (moment(900, "b", 700), 900),
+            (moment(-DAY, "b", 700), 0),
+            (moment(900, "a", 400), 900),
+            (UnixMillis(900).into(), 900),
+        ] {
+            assert_eq!(now.since(&then).as_millis(), passed, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn uptimes_are_read_as_linux_writes_them() {
+        let parsed = Boot::parse("bb12a17f-b89c\n", "804.46 376.57\n");
+        assert_eq!(parsed, Some(Boot { id: "bb12a17f-b89c".to_owned(), up: 804_460 }));
+        for (id, uptime) in [("", "1.00 1.00"), ("a", ""), ("a", "1"), ("a", "x.00 1"), ("a", "1.é")] {
+            assert_eq!(Boot::parse(id, uptime), None, "{id} {uptime}");
+        }
+        #[cfg(target_os = "linux")]
+        assert!(Moment::now().boot.is_some());
+    }
 
     #[tokio::test]
     async fn virtual_time_stops_at_each_sleeper_in_order() {

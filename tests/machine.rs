@@ -12,6 +12,8 @@ mod disk;
 #[cfg(unix)]
 #[path = "machine/folders.rs"]
 mod folders;
+#[path = "machine/shares.rs"]
+mod shares;
 #[cfg(unix)]
 #[path = "machine/signals.rs"]
 mod signals;
@@ -19,6 +21,7 @@ mod signals;
 #[path = "machine/streams.rs"]
 mod streams;
 
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use support::{Folder, Server};
@@ -29,6 +32,13 @@ const KEYED: [(&str, &str); 1] = [("BATCHVEO_API_KEY", "any")];
 fn against(server: &Server, time_scale: u32, rest: &str) -> String {
     let url = server.url();
     format!("run p.csv --mode fast --base-url {url} --time-scale {time_scale} --progress none {rest}")
+}
+
+/// Says that a test is skipped, past the harness, which shows nothing of a test that passes.
+#[cfg(unix)]
+#[expect(clippy::explicit_write, reason = "the harness captures what the macro prints")]
+fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
 }
 
 /// A process of ours, killed when it is dropped, that writes its standard error to `stderr.txt`.

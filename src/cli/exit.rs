@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::batch::BatchError;
-use crate::store::LockError;
+use crate::store::{AccountError, LockError};
 
 /// Why the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,11 @@ impl Exit {
         let lock = |cause: &(dyn std::error::Error + 'static)| {
             let inner = cause.downcast_ref::<BatchError>();
             let of_batch = inner.is_some_and(|batch| matches!(batch, BatchError::Lock(lock) if held(lock)));
-            of_batch || cause.downcast_ref::<LockError>().is_some_and(held)
+            let of_account = cause.downcast_ref::<AccountError>();
+            of_batch
+                || of_account.is_some_and(|error| {
+                    matches!(error, AccountError::Taken { .. } | AccountError::Stuck { .. })
+                })
         };
         if error.chain().any(lock) {
             return Self::Held;

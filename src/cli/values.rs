@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::job::{Status, Usd};
+use crate::schedule::share::Share;
 
 /// How many samples may end without a video before the run stops buying, and how many a good run
 /// may have.
@@ -37,18 +38,31 @@ impl FromStr for MaxFailures {
         let Some(percent) = text.strip_suffix('%') else {
             return text.parse().map(Self::Count).map_err(|_| wrong());
         };
-        let (whole, fraction) = percent.trim().split_once('.').unwrap_or((percent.trim(), ""));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || fraction.len() > 2 || !digits(whole) || !digits(fraction) {
-            return Err(wrong());
-        }
-        let share: u32 = format!("{whole}{fraction:0<2}").parse().map_err(|_| wrong())?;
+        let share = hundredths(percent).ok_or_else(wrong)?;
         if share > 10_000 {
             Err(format!("`{text}` is more than all samples"))
         } else {
             Ok(Self::Share(share))
         }
     }
+}
+
+/// A percentage with at most two decimals, in hundredths of a percent.
+fn hundredths(percent: &str) -> Option<u32> {
+    let (whole, fraction) = percent.trim().split_once('.').unwrap_or((percent.trim(), ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let well_formed = !whole.is_empty() && fraction.len() <= 2 && digits(whole) && digits(fraction);
+    well_formed.then(|| format!("{whole}{fraction:0<2}").parse().ok()).flatten()
+}
+
+/// A part of the account, such as `30%`.
+///
+/// # Errors
+///
+/// The text is no percentage above 0 and up to 100 with at most two decimals.
+pub fn share(text: &str) -> Result<Share, String> {
+    let share = text.trim().strip_suffix('%').and_then(hundredths).and_then(Share::from_hundredths);
+    share.ok_or_else(|| format!("`{text}` is not a part of the account such as 30%"))
 }
 
 /// Keeps the rows whose `column` holds exactly `value`.
@@ -157,6 +171,16 @@ mod tests {
             assert!(bad.parse::<MaxFailures>().is_err(), "{bad}");
         }
         assert_eq!(MaxFailures::Share(10_000).of(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn shares() {
+        for (text, of) in [("30%", 3_000), ("100%", 10_000), (" 2.5 % ", 250), ("0.01%", 1)] {
+            assert_eq!(share(text).map(Share::hundredths), Ok(of), "{text}");
+        }
+        for bad in ["30", "0%", "100.01%", "-1%", "%", "1.234%", ""] {
+            assert!(share(bad).unwrap_err().contains("30%"), "{bad}");
+        }
     }
 
     #[test]

@@ -83,6 +83,18 @@ impl Pace {
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, StampClock, NoOpMiddleware<Tick>>;
 
+/// Requests that a gate of this pace lets through at once.
+#[must_use]
+pub fn burst(per_minute: NonZeroU32) -> NonZeroU32 {
+    Pace::of(per_minute).burst
+}
+
+/// The time between two requests of a gate of this pace, beside its burst.
+#[must_use]
+pub fn spacing(per_minute: NonZeroU32) -> Duration {
+    Pace::of(per_minute).spacing
+}
+
 /// Admission of requests.
 #[derive(Debug)]
 pub struct Gate {

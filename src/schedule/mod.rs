@@ -23,6 +23,7 @@ mod lately;
 mod lifetimes;
 mod protocol;
 pub mod retry;
+pub mod share;
 mod slots;
 mod timers;
 mod transitions;

@@ -1,4 +1,4 @@
-//! Who may use a state file or an account: one process at a time.
+//! Who may use a state file: one process at a time.
 //!
 //! A lock is an operating-system lock on a small file of its own, so it ends with its process
 //! however that ends. The file is never the database, which others must be able to read, and it
@@ -26,7 +26,7 @@ pub enum LockError {
         holder: String,
     },
     /// The lock file cannot be made or locked.
-    #[error("cannot lock {}", path.display())]
+    #[error("cannot lock {}: its folder must take files, or --state name another", path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
@@ -83,14 +83,6 @@ pub fn state_lock_path(state: &Path) -> PathBuf {
     name.into()
 }
 
-/// The lock of an account: in the user's state folder, named by a hash of the base URL under the
-/// key's fingerprint, so that the name tells nothing of either.
-#[must_use]
-pub fn account_lock_path(state_home: &Path, base_url: &str, key_fingerprint: &[u8; 32]) -> PathBuf {
-    let name = blake3::keyed_hash(key_fingerprint, base_url.as_bytes()).to_hex();
-    state_home.join("batchveo").join("accounts").join(format!("{}.lock", &name[..32]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +90,7 @@ mod tests {
     #[test]
     fn the_second_handle_learns_who_holds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let path = account_lock_path(folder.path(), "https://a.example", &[7; 32]);
+        let path = state_lock_path(&folder.path().join("made").join("a.db"));
         let first = Lock::acquire(&path, "prompts.csv").unwrap();
         let told = Lock::acquire(&path, "other.csv").unwrap_err().to_string();
         assert!(told.contains(&format!("process {} (prompts.csv)", std::process::id())), "{told}");
@@ -106,14 +98,6 @@ mod tests {
         let second = Lock::acquire(&path, "x").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("process {} (x)\n", std::process::id()));
         drop(second);
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn accounts_do_not_share_a_lock() {
-        let path = |url, key: u8| account_lock_path(Path::new("/s"), url, &[key; 32]);
-        assert_ne!(path("https://a.example", 1), path("https://a.example", 2));
-        assert_ne!(path("https://a.example", 1), path("https://b.example", 1));
-        assert_eq!(state_lock_path(Path::new("a.db")), Path::new("a.db.lock"));
+        assert!(path.exists() && path.ends_with("a.db.lock"));
     }
 }

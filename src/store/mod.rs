@@ -7,6 +7,8 @@
 //!
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
+mod account;
+mod anchor;
 mod asked;
 mod columns;
 mod commit;
@@ -32,12 +34,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{FromSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use account::{AccountError, Claim, Holder, Part, account_folder};
 pub use asked::{Asked, Names, Uses};
 pub use columns::Cells;
 pub use cursor::Cursor;
 pub use doubts::{Doubt, Doubts};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
-pub use lock::{Lock, LockError, account_lock_path, state_lock_path};
+pub use lock::{Lock, LockError, state_lock_path};
 pub use outcome::{ResultFilter, ResultRow};
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
 pub use retry::Retried;
@@ -46,6 +49,7 @@ pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
 pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
 
+use crate::clock::Moment;
 use crate::job::{SampleId, Stamp, UnixMillis};
 
 /// How soon a commit is on the disk.
@@ -184,10 +188,11 @@ impl Store {
         path: &Path,
         owner: &Owner<'_>,
         durability: Durability,
-        now: UnixMillis,
+        now: impl Into<Moment>,
     ) -> Result<Self, StoreError> {
+        let now = now.into();
         if !schema::inspect(path)? {
-            create(path, owner, now)?;
+            create(path, owner, now.wall)?;
         }
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let store = Self::from_connection(connection, path)?;
@@ -199,6 +204,7 @@ impl Store {
             checked => checked?,
         }
         store.prepare_for_writing(durability)?;
+        store.tie_to(&now)?;
         Ok(store)
     }
 

@@ -12,6 +12,7 @@ use crate::job::{Attempt, Failure, FailureKind, Outcome, Status, TaskId, Usd, Vi
 use crate::manifest::{Adjusted, Entry, Problem, Record};
 use crate::schedule::{Change, Restored, Stored, Transition};
 
+mod anchor;
 mod disk;
 
 const PRICES: PriceList = PriceList::VENDOR;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::support::{Folder, Server};
-use super::{KEYED, against};
+use super::{KEYED, against, skipped};
 
 /// A folder that takes no files, and may be removed again when it is dropped.
 struct ReadOnly {
@@ -28,7 +28,7 @@ impl ReadOnly {
         if is_read_only(&folder.path) {
             return Some(folder);
         }
-        eprintln!("SKIPPED: no folder here can be made read-only for this user");
+        skipped("no folder here can be made read-only for this user");
         None
     }
 }

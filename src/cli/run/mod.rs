@@ -8,7 +8,7 @@ use super::connection::ConnectionArgs;
 use super::paths::RunPaths;
 use super::rehearsal::{Peer, RehearsalArgs, TimeScale, load_scenarios};
 use super::sheet::{SheetArgs, Source};
-use super::values::{ColumnFilter, MaxFailures, dollars, retryable};
+use super::values::{ColumnFilter, MaxFailures, dollars, retryable, share};
 use super::{Environment, UsageError};
 use crate::generation::PriceList;
 use crate::job::{Limits, Status, Usd};
@@ -16,6 +16,7 @@ use crate::report::ProgressStyle;
 use crate::schedule::Config;
 use crate::schedule::cadence::Cadence;
 use crate::schedule::retry::RetryPolicy;
+use crate::schedule::share::Share;
 use crate::simulator::Scenario;
 use crate::store::Selection;
 use crate::veo::{ApiKey, BaseUrl};
@@ -92,6 +93,9 @@ pub struct RunArgs {
     /// What the account allows.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// The part of the account this run takes; those of all runs on this machine must fit in 100%
+    #[arg(long, value_name = "P%", default_value = "100%", value_parser = share, help_heading = "Account")]
+    pub share: Share,
     /// What videos cost.
     #[command(flatten)]
     pub price: PriceArgs,
@@ -195,6 +199,8 @@ pub struct RunPlan {
     pub destination: Destination,
     /// How fast time goes.
     pub time_scale: TimeScale,
+    /// What the run may use: its share of what the account allows.
+    pub limits: Limits,
 }
 
 impl RunPlan {
@@ -217,7 +223,8 @@ impl RunPlan {
             Destination::Api { base_url: args.connection.base_url(environment)?, key }
         };
         let time_scale = TimeScale::allowed(rehearsal.time_scale, destination.peer())?;
-        Ok(Self { source, paths, destination, time_scale })
+        let limits = args.share.of(args.limits.into()).map_err(|error| UsageError(error.to_string()))?;
+        Ok(Self { source, paths, destination, time_scale, limits })
     }
 }
 
@@ -238,10 +245,10 @@ impl RunArgs {
         Selection { limit: self.limit, filters: filters.collect() }
     }
 
-    /// What governs the run of a sheet that asks for `samples` videos.
-    fn config(&self, samples: u64, seed: u64) -> Config {
+    /// What governs a run within `limits` of a sheet that asks for `samples` videos.
+    fn config(&self, limits: Limits, samples: u64, seed: u64) -> Config {
         Config {
-            limits: self.limits.into(),
+            limits,
             cadence: self.poll,
             retry: RetryPolicy { paid_retries: self.paid_retries, seed },
             task_timeout: self.task_timeout,

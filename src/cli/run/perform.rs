@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -12,7 +13,7 @@ use super::sheet_in::{self, Taken};
 use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
 use crate::api::{Balance, VideoApi};
-use crate::batch::{Batch, BatchError, Finished, Run, UNSUCCESSFUL};
+use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
 use crate::cli::exit::Exit;
@@ -21,19 +22,20 @@ use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
 use crate::cli::{Environment, UsageError};
-use crate::clock::{Clock, wall_time};
+use crate::clock::{Clock, Moment};
 use crate::engine::first_balance;
 use crate::generation::Mode;
-use crate::job::{Status, Usd};
+use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
 use crate::report::{DOUBTS_SHOWN, Facts, Outlook, Screen, Summary};
 use crate::schedule::Halt;
-use crate::schedule::gate::Gate;
+use crate::schedule::gate::{Gate, burst};
+use crate::schedule::share::quiet;
 use crate::simulator::{Ledger, LedgerError, Settings, Simulator, request_hash};
-use crate::store::{Durability, ImportOptions, Lock, Owner, Selection, account_lock_path};
+use crate::store::{Claim, Durability, ImportOptions, Owner, Part, Selection, account_folder};
 use crate::veo::{ApiKey, BaseUrl, Client, Timeouts};
 
-/// Under which a key names its account's lock; the same for all, so that all processes agree.
+/// Under which a key names its account's folder; the same for all, so that all processes agree.
 const ACCOUNT_SALT: [u8; 32] = *b"batchveo: the lock of an account";
 
 /// Runs a sheet.
@@ -52,9 +54,9 @@ pub fn perform(
         stdout.flush()?;
         return Ok(exit);
     }
-    let RunPlan { source, paths, destination, time_scale } = RunPlan::resolve(args, environment)?;
+    let RunPlan { source, paths, destination, time_scale, limits } = RunPlan::resolve(args, environment)?;
     args.summary.as_deref().map(check_summary).transpose()?;
-    let job = Job { args, source, paths, time_scale, screen: screen.clone() };
+    let job = Job { args, source, paths, time_scale, limits, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
@@ -73,6 +75,8 @@ struct Job<'a> {
     source: Source,
     paths: RunPaths,
     time_scale: TimeScale,
+    /// What this run may use.
+    limits: Limits,
     screen: Screen,
 }
 
@@ -103,7 +107,7 @@ impl Job<'_> {
             })?;
             told.map_err(anyhow::Error::from)
         })?;
-        let exit = self.drive(batch, &simulator, clock, None).await?;
+        let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None).await?;
         writeln!(self.screen, "{}", simulator.verdict()?)?;
         Ok(exit)
     }
@@ -123,17 +127,19 @@ impl Job<'_> {
         let owner = Owner::Api { base_url: &address, key: &fingerprint };
         let batch = self.open(&owner, Durability::Full)?;
         let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
-        let account = account_lock_path(state_home, &address, &key.fingerprint(&ACCOUNT_SALT));
-        let _account = Lock::acquire(&account, &self.source.to_string())
-            .map_err(BatchError::from)
-            .context("another run uses this account: one at a time keeps its limits")?;
+        let account = account_folder(state_home, &address, &key.fingerprint(&ACCOUNT_SALT));
+        let pace = self.limits.requests_per_minute;
+        let holder = self.source.to_string();
+        let claim = Claim { share: self.args.share, burst: burst(pace).get(), holder: &holder };
+        let part = Part::take(&account, claim)?;
         let clock = self.clock(&batch)?;
         let client = Client::new(base_url.clone(), key, Timeouts::default())?;
-        self.drive(batch, &client, clock, Some(&address)).await
+        let quiet = quiet(part.owed, self.args.limits.rpm);
+        self.drive(batch, &client, clock, quiet, Some(&address)).await
     }
 
     fn open(&self, owner: &Owner<'_>, durability: Durability) -> anyhow::Result<Batch> {
-        Ok(Batch::open(&self.paths.state, &self.source.to_string(), owner, durability, wall_time())?)
+        Ok(Batch::open(&self.paths.state, &self.source.to_string(), owner, durability, Moment::now())?)
     }
 
     /// Takes the sheet in; `None` if it cannot be run, which has been said.
@@ -152,7 +158,7 @@ impl Job<'_> {
 
     /// Puts back what `--retry` names, and says what that may cost.
     fn put_back(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        let now = batch.stamp_at(wall_time())?;
+        let now = batch.stamp_at(Moment::now())?;
         let retried = batch.retry(&self.args.retry, now, self.args.task_timeout)?;
         let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
         let again = Of(retried.samples, "sample");
@@ -177,24 +183,26 @@ impl Job<'_> {
 
     /// The clock of this run: it goes on where the state file's ended.
     fn clock(&self, batch: &Batch) -> anyhow::Result<Clock> {
-        let start = batch.stamp_at(wall_time())?;
+        let start = batch.stamp_at(Moment::now())?;
         Ok(match self.time_scale {
             TimeScale::Factor(factor) => Clock::real(start, factor),
             TimeScale::Max => Clock::virtual_from(start),
         })
     }
 
-    /// Asks for the balance and for a yes, runs, and tells how it ended.
+    /// Asks for the balance and for a yes, runs, and tells how it ended. Nothing is sent while it is
+    /// to be `quiet`.
     async fn drive<A: VideoApi>(
         &mut self,
         batch: Batch,
         api: &A,
         clock: Clock,
+        quiet: Duration,
         address: Option<&str>,
     ) -> anyhow::Result<Exit> {
         let (args, selection) = (self.args, self.args.selection());
-        let config = args.config(batch.store().tally(&selection)?.total(), seed_of(&batch));
-        let mut gate = Gate::new(config.limits.requests_per_minute, clock.now());
+        let config = args.config(self.limits, batch.store().tally(&selection)?.total(), seed_of(&batch));
+        let mut gate = Gate::new(config.limits.requests_per_minute, clock.now() + quiet);
         let mut signals = Signals::listen()?;
         let mut balance = None;
         if batch.has_work(&selection, args.price.list)? {
