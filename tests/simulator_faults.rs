@@ -396,7 +396,7 @@ async fn a_limit_lower_than_documented_is_no_fault_of_the_client() {
 async fn a_key_is_revoked_and_comes_back() {
     let world = World::new(Settings { scenario: Scenario::load("key-back").unwrap(), ..Settings::default() });
     let task = world.buy("a cat").await;
-    world.sleep(120).await;
+    world.sleep(100).await;
     assert_eq!(submitted(&world.submit("b").await), "key http_401");
     assert_eq!(polled(&world.look(&task).await), "key http_401");
     world.sleep(600).await;

@@ -288,3 +288,65 @@ fn is_at_the_door(deed: &Deed) -> bool {
 fn strikes(fault: &RequestFault, endpoint: Endpoint, now: Stamp, draw: &[u64]) -> bool {
     fault.endpoints.hold(endpoint) && fault.window.holds(now) && unit(mix(draw)) <= fault.share
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of 20,000 requests, one a millisecond, each fault of `text` strikes.
+    fn struck(seed: u64, text: &str) -> Vec<usize> {
+        let scenario = Scenario::parse("test", text).unwrap();
+        let mut counts = vec![0; scenario.requests.len()];
+        for n in 0..20_000 {
+            let request = RequestHash(mix(&[n]));
+            let now = Stamp::from_millis(n);
+            let strike = scenario.strike(seed, Endpoint::Generate, request, now, false);
+            if let Some(Strike { place, .. }) = strike {
+                counts[usize::try_from(place).unwrap()] += 1;
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn shares_are_kept_whatever_the_seed() {
+        let fault = |share: f64| format!("[[fault]]\nwhat='cut'\nshare={share}\n");
+        let text = fault(0.05) + &fault(0.0) + &fault(0.2) + &fault(1.0);
+        for seed in 0..10 {
+            let counts = struck(seed, &text);
+            // Five standard deviations each; a fault has what those before it leave.
+            assert!(counts[0].abs_diff(1_000) < 155, "{seed}: {counts:?}");
+            assert_eq!(counts[1], 0);
+            assert!(counts[2].abs_diff(3_800) < 280, "{seed}: {counts:?}");
+            assert_eq!(counts.iter().sum::<usize>(), 20_000);
+        }
+    }
+
+    #[test]
+    fn the_first_fault_that_strikes_does_and_a_door_is_passed_once() {
+        let text = "[[fault]]\nwhat='drop'\nwhen='before'\n[[fault]]\nwhat='no_url'\n[[fault]]\nwhat='cut'\n";
+        let scenario = Scenario::parse("test", text).unwrap();
+        let strike = |door| {
+            let strike = scenario.strike(0, Endpoint::Status, RequestHash(1), Stamp::BIRTH, door);
+            strike.map(|strike| strike.deed.clone())
+        };
+        assert_eq!(strike(false), Some(Deed::DropBefore));
+        assert_eq!(strike(true), Some(Deed::Cut { accepted: 0.5 }));
+        assert_eq!(scenario.at_the_door(0, Endpoint::Status, Stamp::BIRTH), Some(&Deed::DropBefore));
+        assert_eq!(scenario.at_the_door(0, Endpoint::Unknown, Stamp::BIRTH), None);
+    }
+
+    #[test]
+    fn only_an_outage_of_everything_closes_the_port() {
+        let closed = |fields: &str| {
+            let scenario =
+                Scenario::parse("test", &format!("[[fault]]\nwhat='no_connection'\n{fields}")).unwrap();
+            let at = |seconds: u64| Stamp::from_millis(seconds * 1_000);
+            let next = scenario.next_closure_edge(at(5)).map(|edge| edge.as_millis() / 1_000);
+            ([5, 15, 25].map(|second| scenario.is_closed(at(second))), next)
+        };
+        assert_eq!(closed("from='10s'\nuntil='20s'"), ([false, true, false], Some(10)));
+        assert_eq!(closed("where='submit'"), ([false; 3], None));
+        assert_eq!(closed("share=0.5"), ([false; 3], None));
+    }
+}
