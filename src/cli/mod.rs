@@ -131,7 +131,7 @@ fn perform(
         Command::Run(args) => run::perform(args, environment, screen, stdout)?,
         Command::Check(args) => check::perform(args, environment, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
-        Command::Export(args) => export::perform(args, stdout)?,
+        Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
         Command::Simulate(args) => simulate::perform(args, screen)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,

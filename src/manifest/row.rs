@@ -19,7 +19,7 @@ use crate::generation::{self, AspectRatio, Draft, GenerationType, Mode, Violatio
 /// Most samples of one row: more is more likely a seed in the wrong column than a wish.
 const MOST_SAMPLES: u32 = 1_000;
 /// Longest id, in characters.
-const LONGEST_ID: usize = 512;
+pub const LONGEST_ID: usize = 512;
 
 /// The cells of one record.
 pub(super) struct Row {
