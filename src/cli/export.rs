@@ -7,6 +7,7 @@ use super::UsageError;
 use super::exit::Exit;
 use super::paths::locate;
 use super::values::status;
+use crate::harmless::Harmless;
 use crate::job::Status;
 use crate::manifest::Format;
 use crate::report::wording::Of;
@@ -66,7 +67,7 @@ pub fn perform(args: &ExportArgs, screen: &mut dyn Write, stdout: &mut dyn Write
             results::write_new(&args.output, |mut file| write(&mut file))?
         };
         if !to_stdout {
-            writeln!(stdout, "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
+            writeln!(Harmless(stdout), "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
         }
         if invalid > 0 {
             let bad = Of(invalid, "bad row");
@@ -79,7 +80,7 @@ pub fn perform(args: &ExportArgs, screen: &mut dyn Write, stdout: &mut dyn Write
         return Ok(Exit::Succeeded);
     }
     let rows = results::write_new(&args.output, |file| results::export(&store, &filter, file))?;
-    writeln!(stdout, "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
+    writeln!(Harmless(stdout), "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
     Ok(Exit::Succeeded)
 }
 

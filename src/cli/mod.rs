@@ -99,6 +99,22 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
+/// The arguments, or how the process ends without them: what is wrong is told, or help shown.
+///
+/// # Errors
+///
+/// The exit code, when there is nothing to be done.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // What was typed may come from a script with a hostile file name in it.
+        let told =
+            if error.use_stderr() { write!(Screen::stderr(), "{}", error.render()) } else { error.print() };
+        // If nobody reads it, nobody is left to tell.
+        drop(told);
+        u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    })
+}
+
 /// Does what the arguments say and answers how it went. A reader of our output who has had enough
 /// is not an error.
 #[must_use]
@@ -114,7 +130,7 @@ pub fn main(cli: &Cli) -> ExitCode {
                 return Exit::Succeeded;
             }
             // If standard error is gone too, nobody is left to tell.
-            let _ = writeln!(io::stderr(), "batchveo: {error:#}");
+            let _ = writeln!(screen.clone(), "batchveo: {error:#}");
             Exit::of(&error)
         });
     exit.into()

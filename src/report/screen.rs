@@ -2,12 +2,15 @@
 //!
 //! Rule: whoever writes to standard error during a run writes through a [`Screen`], which takes
 //! the bar off for the moment of a write. Otherwise a log line lands in the middle of the bar.
+//! What is written may hold text from outside, so all of it is made harmless here.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::harmless;
 
 /// A handle on standard error; clones share the terminal and its bar.
 #[derive(Clone)]
@@ -38,14 +41,18 @@ impl Screen {
     pub(super) const fn bars(&self) -> &MultiProgress {
         &self.bars
     }
+
+    fn write_as_it_is(&self, text: &str) -> io::Result<()> {
+        self.bars
+            .suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes()))
+    }
 }
 
 impl Write for Screen {
-    /// Writes all of `lines` above the bar. Give whole lines: the bar is drawn again after them.
+    /// Writes all of `lines` above the bar, made harmless. Give whole lines: the bar is drawn again
+    /// after them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.bars
-            .suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines))
-            .map(|()| lines.len())
+        self.write_as_it_is(&harmless::lines(&String::from_utf8_lossy(lines))).map(|()| lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -53,7 +60,29 @@ impl Write for Screen {
     }
 }
 
-impl MakeWriter<'_> for Screen {
+/// Log lines on their way to a [`Screen`], with colours of their own or without.
+#[derive(Clone)]
+pub(super) struct LogLines {
+    pub(super) screen: Screen,
+    pub(super) colours: bool,
+}
+
+impl Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.colours {
+            return self.screen.write(line);
+        }
+        // What is in the log's fields is harmless already; the colours around it are its own.
+        let text = harmless::coloured_lines(&String::from_utf8_lossy(line));
+        self.screen.write_as_it_is(&text).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.screen.flush()
+    }
+}
+
+impl MakeWriter<'_> for LogLines {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {

@@ -24,6 +24,7 @@ use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, wall_time};
 use crate::engine::first_balance;
 use crate::generation::Mode;
+use crate::harmless;
 use crate::job::{Status, Usd};
 use crate::report::wording::Of;
 use crate::report::{Facts, Outlook, Screen, Summary};
@@ -331,7 +332,7 @@ impl Job<'_> {
             )?;
         }
         if let Some(path) = &self.args.summary {
-            let json = serde_json::to_string_pretty(&summary)? + "\n";
+            let json = harmless::json(&summary)? + "\n";
             fs::write(path, json).with_context(|| format!("--summary {}", path.display()))?;
         }
         Ok(exit)
