@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::harmless::one_line;
 use crate::job::Usd;
 
 /// Longest prompt the API takes, in characters.
@@ -296,7 +297,7 @@ impl Draft {
 /// What is wrong with an image's address, if anything.
 pub(crate) fn check_image_url(text: &str) -> Option<Violation> {
     let violation = |what: String, mend: &str| Some(Violation::new(Field::ImageUrls, what, mend));
-    let shown: String = text.chars().take(80).collect();
+    let shown = one_line(text, 80);
     match reqwest::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => {
             if !url.username().is_empty() || url.password().is_some() {

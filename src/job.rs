@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::harmless::one_line;
+
 /// An instant, counted in nanoseconds from the birth of the state file.
 ///
 /// Not a wall-clock time: it survives a restart, never runs backwards, and is what the pure core
@@ -357,7 +359,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The API's code: a fail code such as `CONTENT_VIOLATION`, or `http_503`.
     pub code: Option<String>,
-    /// One line for a person, at most [`Failure::LONGEST_MESSAGE`] characters, no control characters.
+    /// One line for a person, at most [`Failure::LONGEST_MESSAGE`] characters, none of which acts on
+    /// a terminal.
     pub message: String,
 }
 
@@ -365,8 +368,7 @@ impl Failure {
     /// Longest message kept, in characters: enough for any sentence, too short for a web page.
     pub const LONGEST_MESSAGE: usize = 300;
 
-    /// A failure whose texts come from outside: control characters become spaces, runs of white
-    /// space one space, and what is too long is cut.
+    /// A failure whose texts come from outside: see [`one_line`]; what is too long is cut.
     #[must_use]
     pub fn new(kind: FailureKind, code: Option<&str>, message: &str) -> Self {
         let code = code.map(|code| one_line(code, 80)).filter(|code| !code.is_empty());
@@ -380,22 +382,6 @@ impl fmt::Display for Failure {
             Some(code) => write!(f, "{} ({code}): {}", self.kind, self.message),
             None => write!(f, "{}: {}", self.kind, self.message),
         }
-    }
-}
-
-/// `text` on one line of at most `longest` characters, without control characters.
-fn one_line(text: &str, longest: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut line = String::new();
-    for word in clean.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    match line.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`clock`] | real, scaled or virtual time |
 //! | [`generation`] | a request that cannot break a rule of the API |
 //! | [`job`] | the vocabulary |
+//! | [`harmless`] | text from outside, so that a terminal only shows it |
 
 pub mod api;
 pub mod batch;
@@ -32,6 +33,7 @@ pub mod clock;
 pub mod engine;
 pub mod event;
 pub mod generation;
+pub mod harmless;
 pub mod job;
 pub mod manifest;
 pub mod report;

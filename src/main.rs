@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    batchveo::cli::main(&batchveo::cli::Cli::parse())
+    batchveo::cli::parse().map_or_else(|code| code, |cli| batchveo::cli::main(&cli))
 }

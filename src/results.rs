@@ -10,6 +10,8 @@
 //! A file that this state did not write is never overwritten: the state remembers where it wrote
 //! and under which header, and a file there with another header is somebody else's.
 
+mod as_manifest;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use crate::job::{SampleId, Status, UnixMillis};
 use crate::manifest::guarded;
 use crate::store::{Cells, Follower, ResultFilter, ResultRow, Store, StoreError};
+
+pub use as_manifest::{Rewritten, export_as_manifest};
 
 /// How long the vendor keeps a video after its task ended: 15 days, by the model's page.
 pub const VIDEO_LIFETIME_MILLIS: i64 = 15 * 24 * 60 * 60 * 1000;
@@ -35,7 +39,7 @@ pub enum ResultsError {
         path: PathBuf,
     },
     /// It cannot be written.
-    #[error("cannot write the results to {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -43,11 +47,37 @@ pub enum ResultsError {
         source: io::Error,
     },
     /// Rows cannot be written where an export goes.
-    #[error("cannot write the results")]
+    #[error("cannot write")]
     Write(#[source] io::Error),
+    /// A sheet cannot be written so.
+    #[error("cannot write a sheet: {why}")]
+    NotASheet {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Something is where a new file goes.
+    #[error("{} exists and is left as it is: name another file", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The state file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl ResultsError {
+    /// The same, naming the file that could not be written.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Write(source) => Self::Io { path: path.into(), source },
+            Self::Foreign { .. }
+            | Self::Io { .. }
+            | Self::NotASheet { .. }
+            | Self::Exists { .. }
+            | Self::Store(_) => self,
+        }
+    }
 }
 
 /// The results file of a run that goes on.
@@ -136,6 +166,32 @@ pub fn export(store: &Store, filter: &ResultFilter, out: impl Write) -> Result<u
     write_all(store, &layout, filter, out)
 }
 
+/// Makes a file at `path`, whole and durable, of what `write` writes; if that fails, there is none.
+///
+/// # Errors
+///
+/// [`ResultsError::Exists`] if there is one already; the error of `write`; when the file cannot be
+/// written.
+pub fn write_new<T>(
+    path: &Path,
+    write: impl FnOnce(&File) -> Result<T, ResultsError>,
+) -> Result<T, ResultsError> {
+    let failed = |source| ResultsError::Io { path: path.into(), source };
+    let exists = || ResultsError::Exists { path: path.into() };
+    if path.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let passing = passing_file(folder).map_err(failed)?;
+    let written = write(passing.as_file()).map_err(|error| error.at(path))?;
+    passing.as_file().sync_all().map_err(failed)?;
+    match passing.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder, true).map(|()| written).map_err(failed),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
 /// Puts a new file in the place of ours, whole, and answers a handle at its end.
 fn replace(
     path: &Path,
@@ -160,10 +216,7 @@ fn replace(
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut passing = passing_file(folder).map_err(failed)?;
-    write_all(store, layout, filter, &mut passing).map_err(|error| match error {
-        ResultsError::Write(source) => failed(source),
-        ResultsError::Foreign { .. } | ResultsError::Io { .. } | ResultsError::Store(_) => error,
-    })?;
+    write_all(store, layout, filter, &mut passing).map_err(|error| error.at(path))?;
     store.note_results_file(&name, &join_header(&layout.header))?;
     if durable {
         passing.as_file().sync_all().map_err(failed)?;

@@ -63,7 +63,8 @@ fn line_ends(text: &str) -> u64 {
 proptest! {
     #[test]
     fn what_the_csv_writer_wrote_is_read_back(
-        rows in prop::collection::vec(("[^\0]{0,12}", "[a-z\",;\t\r\n ]{0,12}"), 1..12),
+        // A cell that begins with an apostrophe may be a guarded one, which has tests of its own.
+        rows in prop::collection::vec(("([^\0'][^\0]{0,11})?", "[a-z\",;\t\r\n ]{0,12}"), 1..12),
         delimiter in prop::sample::select(vec![b',', b';', b'\t']),
         crlf: bool,
         always: bool,

@@ -14,6 +14,7 @@ use crate::api::Balance;
 use crate::clock::Clock;
 use crate::engine::first_balance;
 use crate::generation::{GenerationType, Mode};
+use crate::harmless::{self, Harmless};
 use crate::job::{Stamp, Usd};
 use crate::manifest::Problem;
 use crate::report::wording::{About, Count, Money, Of};
@@ -137,7 +138,7 @@ fn check(
         match balance(args, environment)? {
             Balance::Left(left) => left,
             Balance::KeyRefused(failure) | Balance::Unclear(failure) => {
-                writeln!(stdout, "The balance could not be asked: {failure}")?;
+                writeln!(Harmless(stdout), "The balance could not be asked: {failure}")?;
                 return Ok(Exit::Stopped);
             }
         }
@@ -146,10 +147,9 @@ fn check(
     };
     let plan = plan(args, import, &store, selection, paid_retries, balance)?;
     if args.json {
-        serde_json::to_writer_pretty(&mut *stdout, &plan)?;
-        writeln!(stdout)?;
+        writeln!(stdout, "{}", harmless::json(&plan)?)?;
     } else {
-        tell(&source, &plan, stdout)?;
+        tell(&source, &plan, &mut Harmless(stdout))?;
     }
     Ok(if plan.problem_count == 0 { Exit::Succeeded } else { Exit::Refused })
 }

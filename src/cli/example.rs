@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::UsageError;
+use crate::harmless::Harmless;
 
 /// The sheet: every generation type, defaults, samples, and columns that pass through.
 pub const SHEET: &str = include_str!("../../examples/prompts.csv");
@@ -45,7 +46,7 @@ pub fn write(args: &ExampleArgs, stdout: &mut dyn Write) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("creating {shown}")),
     };
     file.write_all(SHEET.as_bytes()).with_context(|| format!("writing {shown}"))?;
-    writeln!(stdout, "Wrote {shown}. Next: batchveo check {shown}")?;
+    writeln!(Harmless(stdout), "Wrote {shown}. Next: batchveo check {shown}")?;
     Ok(())
 }
 

@@ -1,18 +1,18 @@
 //! `export`: its arguments. It writes results again out of the state file.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
+use super::UsageError;
 use super::exit::Exit;
 use super::paths::locate;
-use crate::results;
-use crate::store::{ResultFilter, Selection, Store};
-
 use super::values::status;
+use crate::harmless::Harmless;
 use crate::job::Status;
+use crate::manifest::Format;
+use crate::report::wording::Of;
+use crate::results::{self, Rewritten};
+use crate::store::{ResultFilter, Selection, Store};
 
 /// Writes the results again, or some of them.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,6 +21,8 @@ Examples:
   batchveo export prompts.csv -o all.csv
   batchveo export prompts.csv -o - --status failed,rejected
   batchveo export prompts.csv -o paid.csv --removed    what was bought for rows no longer in the sheet
+  batchveo export prompts.csv -o again.csv --status failed,rejected --as-manifest
+  batchveo run again.csv                               once they are mended
 
 Exit codes:
   0 written, 2 usage, there is no such run, or the file is in the way")]
@@ -37,6 +39,9 @@ pub struct ExportArgs {
     /// Only what was bought for rows that are no longer in the sheet
     #[arg(long)]
     pub removed: bool,
+    /// Write a sheet that asks for the same again, a row a sample, needing no --map and no defaults
+    #[arg(long)]
+    pub as_manifest: bool,
 }
 
 /// Writes results.
@@ -44,7 +49,7 @@ pub struct ExportArgs {
 /// # Errors
 ///
 /// There is no such run, a file is in the way, or it cannot be written.
-pub fn perform(args: &ExportArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
+pub fn perform(args: &ExportArgs, screen: &mut dyn Write, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
     let state = locate(args.run.as_deref(), Path::new("."))?;
     let store = Store::read_only(&state)?;
     let filter = ResultFilter {
@@ -52,15 +57,38 @@ pub fn perform(args: &ExportArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit
         removed: args.removed,
         selection: Selection::default(),
     };
-    if args.output.as_os_str() == "-" {
+    let to_stdout = args.output.as_os_str() == "-";
+    if args.as_manifest {
+        let format = if to_stdout { Format::Csv } else { format_of(&args.output)? };
+        let write = |out: &mut dyn Write| results::export_as_manifest(&store, &filter, format, out);
+        let Rewritten { rows, invalid } = if to_stdout {
+            write(stdout)?
+        } else {
+            results::write_new(&args.output, |mut file| write(&mut file))?
+        };
+        if !to_stdout {
+            writeln!(Harmless(stdout), "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
+        }
+        if invalid > 0 {
+            let bad = Of(invalid, "bad row");
+            writeln!(screen, "{bad} of the sheet left out: there is nothing in them that could be sent.")?;
+        }
+        return Ok(Exit::Succeeded);
+    }
+    if to_stdout {
         results::export(&store, &filter, stdout)?;
         return Ok(Exit::Succeeded);
     }
-    let shown = args.output.display();
-    let file = OpenOptions::new().write(true).create_new(true).open(&args.output);
-    let mut file = file.with_context(|| format!("{shown} is left as it is"))?;
-    let rows = results::export(&store, &filter, &mut file)?;
-    file.sync_all().with_context(|| format!("writing {shown}"))?;
-    writeln!(stdout, "Wrote {rows} rows to {shown}.")?;
+    let rows = results::write_new(&args.output, |file| results::export(&store, &filter, file))?;
+    writeln!(Harmless(stdout), "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
     Ok(Exit::Succeeded)
+}
+
+/// The format of a sheet at `path`: its name must tell, as `run` will go by it.
+fn format_of(path: &Path) -> Result<Format, UsageError> {
+    let told = Format::from_path(path).filter(|format| *format != Format::Txt);
+    told.ok_or_else(|| {
+        let shown = path.display();
+        UsageError(format!("{shown}: a sheet's name ends in .csv, .tsv or .jsonl: name it so"))
+    })
 }

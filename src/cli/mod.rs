@@ -99,6 +99,22 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
+/// The arguments, or how the process ends without them: what is wrong is told, or help shown.
+///
+/// # Errors
+///
+/// The exit code, when there is nothing to be done.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // What was typed may come from a script with a hostile file name in it.
+        let told =
+            if error.use_stderr() { write!(Screen::stderr(), "{}", error.render()) } else { error.print() };
+        // If nobody reads it, nobody is left to tell.
+        drop(told);
+        u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    })
+}
+
 /// Does what the arguments say and answers how it went. A reader of our output who has had enough
 /// is not an error.
 #[must_use]
@@ -114,9 +130,9 @@ pub fn main(cli: &Cli) -> ExitCode {
                 return Exit::Succeeded;
             }
             // If standard error is gone too, nobody is left to tell.
-            let _ = writeln!(io::stderr(), "batchveo: {error:#}");
+            let _ = writeln!(screen.clone(), "batchveo: {error:#}");
             if exit::is_for_want_of_room(&error) {
-                let _ = writeln!(io::stderr(), "Free some space there, then give the same command again.");
+                let _ = writeln!(screen.clone(), "Free some space there, then give the same command again.");
             }
             Exit::of(&error)
         });
@@ -135,7 +151,7 @@ fn perform(
         Command::Run(args) => return run::perform(args, environment, screen, stdout),
         Command::Check(args) => check::perform(args, environment, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
-        Command::Export(args) => export::perform(args, stdout)?,
+        Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
         Command::Simulate(args) => simulate::perform(args, screen, stdout)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::paths::locate;
+use crate::harmless::{self, Harmless};
 use crate::job::{Limits, Stamp, Status, UnixMillis, Usd};
 use crate::report::wording::{About, Count, Money, Of};
 use crate::report::{Counts, Pace, Work, estimate};
@@ -77,10 +78,9 @@ pub fn perform(args: &StatusArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit
     let state = locate(args.run.as_deref(), Path::new("."))?;
     let standing = standing(&Store::read_only(&state)?)?;
     if args.json {
-        serde_json::to_writer_pretty(&mut *stdout, &standing)?;
-        writeln!(stdout)?;
+        writeln!(stdout, "{}", harmless::json(&standing)?)?;
     } else {
-        tell(&standing, stdout)?;
+        tell(&standing, &mut Harmless(stdout))?;
     }
     Ok(Exit::Succeeded)
 }

@@ -1,6 +1,6 @@
 //! Cells that a spreadsheet would take for formulas.
 //!
-//! Excel, LibreOffice and their kin run a cell that begins with `=`, `+`, `-` or `@` (or the wide
+//! Spreadsheets run a cell that begins with `=`, `+`, `-` or `@` (or the wide
 //! forms of these), and some look behind a leading tab or line end. What we write into CSV and TSV
 //! may come from the API or from somebody else's sheet, so such a cell gets an apostrophe, the
 //! spreadsheets' own mark of a text. What we read loses it again, and so that nothing else is lost

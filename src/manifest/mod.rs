@@ -46,6 +46,7 @@ pub use format::Format;
 pub use guard::guarded;
 pub use options::{Defaults, Mapping, Options};
 pub use problem::{ManifestError, Problem};
+pub use row::LONGEST_ID;
 pub use words::{UnknownWord, parse_aspect_ratio, parse_generation_type, parse_mode, parse_provider};
 
 use crate::generation::Generation;

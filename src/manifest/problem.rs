@@ -9,6 +9,10 @@ use std::io;
 use serde::Serialize;
 
 use super::LONGEST_RECORD;
+use crate::harmless::one_line;
+
+/// Characters of a column's name that a message shows.
+pub(super) const LONGEST_NAME: usize = 80;
 
 /// Something wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -28,7 +32,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.line)?;
         if let Some(column) = &self.column {
-            write!(f, ", column {column}")?;
+            write!(f, ", column {}", one_line(column, LONGEST_NAME))?;
         }
         write!(f, ": {}: {}", self.what, self.mend)
     }
@@ -96,7 +100,9 @@ pub enum ManifestError {
     },
     /// Two columns claim the same field.
     #[error(
-        "{name}: the columns {first} and {second} both give the {field}: rename one, or choose: --map {field}=…"
+        "{name}: the columns {} and {} both give the {field}: rename one, or choose: --map {field}=…",
+        one_line(.first, LONGEST_NAME),
+        one_line(.second, LONGEST_NAME)
     )]
     Ambiguous {
         /// The sheet.
@@ -145,7 +151,8 @@ pub enum ManifestError {
 }
 
 fn list(columns: &[String]) -> String {
-    let mut shown = columns.iter().take(30).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let names: Vec<_> = columns.iter().take(30).map(|name| one_line(name, LONGEST_NAME)).collect();
+    let mut shown = names.join(", ");
     if columns.len() > 30 {
         shown.push_str(", …");
     }
@@ -160,9 +167,5 @@ pub(super) fn shell_word(text: &str) -> String {
 
 /// `text` as a message shows it: at most 40 characters, on one line.
 pub(super) fn shown(text: &str) -> String {
-    let mut line: String = text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(40).is_some() {
-        line.push('…');
-    }
-    line
+    one_line(text, 40)
 }

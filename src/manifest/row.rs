@@ -9,17 +9,18 @@ use std::num::NonZeroU32;
 
 use super::columns::{Columns, Field};
 use super::options::Defaults;
-use super::problem::{Problem, shown};
+use super::problem::{LONGEST_NAME, Problem, shown};
 use super::words::{
     UnknownWord, parse_aspect_ratio, parse_generation_type, parse_mode, parse_provider, parse_whole,
 };
 use super::{Adjusted, Entry};
 use crate::generation::{self, AspectRatio, Draft, GenerationType, Mode, Violation, check_image_url};
+use crate::harmless::one_line;
 
 /// Most samples of one row: more is more likely a seed in the wrong column than a wish.
 const MOST_SAMPLES: u32 = 1_000;
 /// Longest id, in characters.
-const LONGEST_ID: usize = 512;
+pub const LONGEST_ID: usize = 512;
 
 /// The cells of one record.
 pub(super) struct Row {
@@ -157,7 +158,8 @@ impl<'a> Reading<'a> {
         });
         let Some((column, text)) = given.next() else { return Cell::Blank };
         if let Some((second, _)) = given.next() {
-            let what = format!("{} gives the {field} as well", columns.names()[second]);
+            let second = one_line(&columns.names()[second], LONGEST_NAME);
+            let what = format!("{second} gives the {field} as well");
             return self.wrong(field, Some(column), what, "keep one of them");
         }
         if row.damaged.iter().any(|&(damaged, _)| damaged == column) {

@@ -14,7 +14,8 @@ use super::screen::Screen;
 use super::standing;
 use super::wording::{Count, HaltReason, Span};
 use crate::event::{EventSink, Progress, RunEvent};
-use crate::job::Stamp;
+use crate::harmless::one_line;
+use crate::job::{Failure, Stamp};
 
 /// How often the bar is drawn: often enough to look alive, seldom enough to cost nothing.
 const TICK: Duration = Duration::from_millis(200);
@@ -64,9 +65,10 @@ impl Bar {
         Self { widget, scene, paused_until: None }
     }
 
-    fn show_notice(&self, notice: String) {
+    fn show_notice(&self, notice: &str) {
         self.widget.set_style(style(WITH_NOTICE, &self.scene));
-        self.widget.set_message(notice);
+        // The bar goes to the terminal past the screen.
+        self.widget.set_message(one_line(notice, Failure::LONGEST_MESSAGE));
     }
 }
 
@@ -109,11 +111,11 @@ impl EventSink for Bar {
             | RunEvent::Balance(_) => return,
             RunEvent::Paused { until, failure } => {
                 self.paused_until = Some(*until);
-                self.show_notice(format!("waiting {}: {failure}", Span(until.since(progress.now))));
+                self.show_notice(&format!("waiting {}: {failure}", Span(until.since(progress.now))));
             }
             RunEvent::BuyingStopped(halt) => {
                 self.paused_until = None;
-                self.show_notice(format!("buying stopped: {}", HaltReason(halt)));
+                self.show_notice(&format!("buying stopped: {}", HaltReason(halt)));
             }
             RunEvent::Started { .. } | RunEvent::Heartbeat => {
                 if self.paused_until.is_some_and(|until| progress.now >= until) {
@@ -140,7 +142,7 @@ impl Drop for Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Failure, FailureKind, Limits, Status, Usd};
+    use crate::job::{FailureKind, Limits, Status, Usd};
     use crate::schedule::Halt;
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
     use std::io::{self, Write};

@@ -3,17 +3,22 @@
 //! `RUST_LOG` wins over `-v`. Warnings are shown by default; what the bar, the plain lines and the
 //! summary tell anyway is logged at `info` and below, so that nothing is said twice.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, debug, info, trace};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use super::screen::Screen;
+use super::screen::{LogLines, Screen};
 use super::wording::HaltReason;
 use crate::event::{EventSink, Progress, RunEvent};
+use crate::harmless;
 use crate::job::{Outcome, SampleId};
 use crate::schedule::{Change, Transition};
 
@@ -83,10 +88,23 @@ fn subscriber(
     colours: bool,
     screen: Screen,
 ) -> Box<dyn Subscriber + Send + Sync> {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(screen);
+    let lines = LogLines { screen, colours };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(lines);
     match format {
-        LogFormat::Text => Box::new(lines.finish()),
+        LogFormat::Text => Box::new(lines.fmt_fields(debug_fn(write_field).delimited(" ")).finish()),
         LogFormat::Json => Box::new(lines.json().finish()),
+    }
+}
+
+/// Writes a field as the log's own format does, but harmless: that format escapes only messages, and
+/// what is written here is let through with its colours.
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    let text = harmless::lines(&text);
+    match field.name() {
+        "message" => out.write_str(&text),
+        name if out.has_ansi_escapes() => write!(out, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{text}"),
+        name => write!(out, "{name}={text}"),
     }
 }
 
@@ -184,6 +202,24 @@ mod tests {
             assert!(!text.contains(hidden), "-v {verbosity}, {rust_log:?}: `{hidden}` in\n{text}");
         }
         assert!(filter(0, Some("batchveo=loud")).is_err());
+    }
+
+    #[test]
+    fn a_field_with_an_escape_sequence_colours_nothing() {
+        for (colours, format) in [(false, LogFormat::Text), (true, LogFormat::Text), (false, LogFormat::Json)]
+        {
+            let sheet = Sheet::default();
+            let screen = Screen::new(ProgressDrawTarget::hidden(), Box::new(sheet.clone()));
+            let subscriber = subscriber(filter(1, None).unwrap(), format, colours, screen);
+            let hostile = "\u{1b}[35mpurple\u{1b}[2J\u{9b}31m\u{202e}\r\u{7}";
+            tracing::subscriber::with_default(subscriber, || info!(task = %hostile, hostile, "{hostile}"));
+            let text = sheet.text();
+            assert!(text.contains("purple") && !text.contains("\u{1b}[35m"), "{text:?}");
+            let own = text.replace("\u{1b}[", "");
+            assert!(colours || own == text, "{text:?}");
+            let acts = |c| c != '\n' && crate::harmless::acts_on_a_terminal(c);
+            assert!(!own.chars().any(acts), "{text:?}");
+        }
     }
 
     #[test]

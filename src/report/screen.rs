@@ -2,6 +2,7 @@
 //!
 //! Rule: whoever writes to standard error during a run writes through a [`Screen`], which takes
 //! the bar off for the moment of a write. Otherwise a log line lands in the middle of the bar.
+//! What is written may hold text from outside, so all of it is made harmless here.
 //!
 //! Whoever reads may go away: a terminal is closed, `2>&1 | head` has had enough, the disk of a log
 //! is full. What a run does and how it ends depends on none of that, so writing here never fails.
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::harmless;
 
 /// A handle on standard error; clones share the terminal and its bar.
 #[derive(Clone)]
@@ -41,14 +44,19 @@ impl Screen {
     pub(super) const fn bars(&self) -> &MultiProgress {
         &self.bars
     }
+
+    fn write_as_it_is(&self, text: &str) {
+        let _ = self
+            .bars
+            .suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes()));
+    }
 }
 
 impl Write for Screen {
-    /// Writes all of `lines` above the bar. Give whole lines: the bar is drawn again after them.
-    /// Never fails: what nobody can read is lost.
+    /// Writes all of `lines` above the bar, made harmless. Give whole lines: the bar is drawn again
+    /// after them. Never fails: what nobody can read is lost.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let _ =
-            self.bars.suspend(|| self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines));
+        self.write_as_it_is(&harmless::lines(&String::from_utf8_lossy(lines)));
         Ok(lines.len())
     }
 
@@ -58,7 +66,29 @@ impl Write for Screen {
     }
 }
 
-impl MakeWriter<'_> for Screen {
+/// Log lines on their way to a [`Screen`], with colours of their own or without.
+#[derive(Clone)]
+pub(super) struct LogLines {
+    pub(super) screen: Screen,
+    pub(super) colours: bool,
+}
+
+impl Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.colours {
+            return self.screen.write(line);
+        }
+        // What is in the log's fields is harmless already; the colours around it are its own.
+        self.screen.write_as_it_is(&harmless::coloured_lines(&String::from_utf8_lossy(line)));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.screen.flush()
+    }
+}
+
+impl MakeWriter<'_> for LogLines {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {

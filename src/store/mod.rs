@@ -50,6 +50,7 @@ pub use tallies::{OutcomeCount, PlanLine};
 pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
 
 use crate::clock::Moment;
+use crate::harmless::one_line;
 use crate::job::{SampleId, Stamp, UnixMillis};
 
 /// How soon a commit is on the disk.
@@ -151,7 +152,7 @@ pub enum StoreError {
         what: &'static str,
     },
     /// `--where` names a column that the sheet has not.
-    #[error("the sheet has no column `{column}`; it has: {}", columns.join(", "))]
+    #[error("the sheet has no column `{}`; it has: {}", one_line(column, 80), names(columns))]
     NoSuchColumn {
         /// The name.
         column: String,
@@ -392,6 +393,12 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     // One entry for each statement of the hottest path, commits, and as many again for queries.
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Columns for a message.
+fn names(columns: &[String]) -> String {
+    let names: Vec<_> = columns.iter().map(|name| one_line(name, 80)).collect();
+    names.join(", ")
 }
 
 /// A value of the file itself.

@@ -475,6 +475,15 @@ fn foreign_and_future_files_are_left_alone() {
 }
 
 #[test]
+fn a_file_of_before_bindings_were_stored_goes_by_names() {
+    let store = with(&[("x", "a", 1)]);
+    let passed = || store.columns_of(false, Cells::PassedThrough).unwrap();
+    assert!(passed().is_empty(), "the sheet says that both give a field");
+    store.connection.execute("DELETE FROM meta WHERE name = 'bound_columns'", ()).unwrap();
+    assert_eq!(passed(), ["Name"]);
+}
+
+#[test]
 fn a_reader_sees_a_run_go_on() {
     let mut store = with(&[("x", "a", 1)]);
     let reader = Store::read_only(store.path()).unwrap();

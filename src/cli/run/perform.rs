@@ -25,6 +25,7 @@ use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
 use crate::engine::first_balance;
 use crate::generation::Mode;
+use crate::harmless;
 use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
 use crate::report::{DOUBTS_SHOWN, Facts, Outlook, Screen, Summary};
@@ -352,7 +353,7 @@ impl Job<'_> {
             )?;
         }
         if let Some(path) = &self.args.summary {
-            let json = serde_json::to_string_pretty(&summary)? + "\n";
+            let json = harmless::json(&summary)? + "\n";
             // The run is over: how it went does not depend on who is told.
             if let Err(error) = fs::write(path, json) {
                 writeln!(self.screen, "batchveo: --summary {}: {error}", path.display())?;
