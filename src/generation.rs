@@ -299,6 +299,11 @@ pub(crate) fn check_image_url(text: &str) -> Option<Violation> {
     let violation = |what: String, mend: &str| Some(Violation::new(Field::ImageUrls, what, mend));
     let shown = one_line(text, 80);
     match reqwest::Url::parse(text) {
+        // The parser passes over some of these.
+        Ok(_) | Err(_) if text.contains(char::is_control) => violation(
+            format!("`{shown}` has a line break or another control character"),
+            "write the address on one line",
+        ),
         Ok(url) if matches!(url.scheme(), "http" | "https") => {
             if !url.username().is_empty() || url.password().is_some() {
                 return violation("an image address with a password".into(), "use a public or signed URL");
@@ -429,6 +434,8 @@ mod tests {
             assert_eq!(check_image_url(good), None, "{good}");
         }
         for (bad, word) in [
+            ("https://a.exa\nmple/1.png", "has a line break or another control character"),
+            ("https://a.example/\u{1b}[31m.png", "control character: write the address on one line"),
             ("frames/a.png", "local path"),
             ("/home/me/a.png", "local path"),
             ("C:\\a.png", "local path"),

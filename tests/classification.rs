@@ -36,6 +36,7 @@ const BODIES: &[&str] = &[
     r#"{"code":400,"message":"upstream: PROMPT_TOO_LONG (10001)"}"#,
     r#"{"code":400,"message":"Provider error","data":{"failCode":"INVALID_IMAGE_URL"}}"#,
     r#"{"code":400,"message":"Provider error","data":{"failCode":"BrandNewPolicyCode"}}"#,
+    r#"{"code":400,"message":"Provider error","data":{"failCode":"BalanceTooLow"}}"#,
     r#"{"code":401,"message":"Invalid or missing API key"}"#,
     r#"{"code":402}"#,
     r#"{"code":403}"#,

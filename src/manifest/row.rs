@@ -19,6 +19,9 @@ use crate::harmless::one_line;
 
 /// Most samples of one row: more is more likely a seed in the wrong column than a wish.
 const MOST_SAMPLES: u32 = 1_000;
+/// Most images of one row that are looked at: several times what the API takes, and far from what a
+/// cell of prose would be split into.
+const MOST_IMAGES: usize = 16;
 /// Longest id, in characters.
 pub const LONGEST_ID: usize = 512;
 
@@ -266,7 +269,7 @@ impl<'a> Reading<'a> {
             } else if text.starts_with('[') || row.nested.contains(&column) {
                 if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
                     let list = list.iter().map(|url| url.trim()).filter(|url| !url.is_empty());
-                    urls.extend(list.map(|url| (url.to_owned(), column)));
+                    urls.extend(list.map(|url| (url.to_owned(), column)).take(MOST_IMAGES + 1));
                 } else {
                     let what = format!("`{}` is not a JSON array of texts", shown(text));
                     let mend = r#"write ["https://…", "https://…"], or addresses with | between them"#;
@@ -274,8 +277,16 @@ impl<'a> Reading<'a> {
                 }
             } else {
                 let split = text.split(|c: char| c == '|' || c.is_whitespace());
-                urls.extend(split.filter(|url| !url.is_empty()).map(|url| (url.to_owned(), column)));
+                let split = split.filter(|url| !url.is_empty());
+                urls.extend(split.map(|url| (url.to_owned(), column)).take(MOST_IMAGES + 1));
             }
+        }
+        if let Some(&(_, column)) = urls.get(MOST_IMAGES) {
+            // Not one by one: a cell of 4 MiB may hold two million of them.
+            let what = format!("more than {MOST_IMAGES} images");
+            let mend = "the API takes at most 3: is this the column of the images?";
+            self.wrong::<()>(Field::ImageUrls, Some(column), what, mend);
+            urls.clear();
         }
         urls
     }

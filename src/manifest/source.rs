@@ -14,6 +14,8 @@ use super::problem::ManifestError;
 const CHUNK: usize = 64 * 1024;
 /// Stands for what UTF-16 could not decode: never part of UTF-8.
 const UNDECODABLE: u8 = 0xFF;
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A cursor over the text of a sheet.
 pub(super) struct Source {
@@ -32,7 +34,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads the byte order mark, if there is one.
+    /// Reads the byte order mark, if there is one; programs that join files leave more, and none is
+    /// text.
     pub(super) fn new(name: &str, input: Box<dyn Read + Send>) -> Result<Self, ManifestError> {
         let mut source = Self {
             name: name.to_owned(),
@@ -46,11 +49,11 @@ impl Source {
             line: 1,
             after_return: false,
         };
-        // Nothing is decoded yet, so these are raw bytes; a pipe may deliver them one by one.
-        while source.text.len() < 3 && source.fill()? {}
+        // Nothing is decoded yet, so these are raw bytes. A pipe may deliver them one by one, and what
+        // is judged by them must not depend on that.
+        while source.text.len() < CHUNK && source.fill()? {}
         let head = std::mem::take(&mut source.text);
         let rest = match head.as_slice() {
-            [0xEF, 0xBB, 0xBF, rest @ ..] => rest,
             [0xFF, 0xFE, rest @ ..] => {
                 source.encoding = Encoding::Utf16(Utf16 { big_endian: false, ..Utf16::default() });
                 rest
@@ -59,7 +62,7 @@ impl Source {
                 source.encoding = Encoding::Utf16(Utf16 { big_endian: true, ..Utf16::default() });
                 rest
             }
-            all if all.contains(&0) => {
+            all if all.iter().take(CHUNK).any(|&byte| byte == 0) => {
                 return Err(ManifestError::Encoding {
                     name: source.name,
                     what: "it holds NUL bytes and no byte order mark, so it is not text in UTF-8",
@@ -71,6 +74,9 @@ impl Source {
         source.encoding.decode(rest, &mut source.text);
         if source.ended {
             source.encoding.finish(&mut source.text);
+        }
+        while source.buffer().starts_with(MARK) {
+            source.start += MARK.len();
         }
         Ok(source)
     }
@@ -277,11 +283,13 @@ mod tests {
 
     #[test]
     fn byte_order_marks_and_undecodable_units() {
-        let cases: [(&[u8], &[u8]); 12] = [
+        let cases: [(&[u8], &[u8]); 14] = [
             (b"", b""),
             (b"a", b"a"),
             (b"\xEF\xBB\xBFa", b"a"),
             (b"\xEF\xBB", b"\xEF\xBB"),
+            (b"\xEF\xBB\xBF\xEF\xBB\xBFa", b"a"),
+            (b"\xFE\xFF\xFE\xFF\0a", b"a"),
             (b"\xFF\xFE", b""),
             (b"\xFF\xFEa\0", b"a"),
             (b"\xFE\xFF\0a", b"a"),
@@ -321,9 +329,12 @@ mod tests {
     #[test]
     fn binary_files_are_refused() {
         let bytes = b"PK\x03\x04\x00\x00".to_vec();
-        let Err(error) = Source::new("a.csv", Box::new(io::Cursor::new(bytes))) else {
-            panic!("taken for text")
-        };
-        assert!(error.to_string().contains("iconv -f UTF-16LE -t UTF-8 a.csv"), "{error}");
+        // However the bytes come.
+        let inputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(io::Cursor::new(bytes.clone())), Box::new(Trickle(bytes))];
+        for input in inputs {
+            let Err(error) = Source::new("a.csv", input) else { panic!("taken for text") };
+            assert!(error.to_string().contains("iconv -f UTF-16LE -t UTF-8 a.csv"), "{error}");
+        }
     }
 }

@@ -173,6 +173,21 @@ fn each_rule_of_images_is_told_once_and_at_its_column() {
             format!("text,{a}"),
             "line 2, column first_frame: a first or last frame in a row of",
         ),
+        (
+            "type,image_urls",
+            format!("frames,{}", "word ".repeat(100_000)),
+            "line 2, column image_urls: more than 16",
+        ),
+        (
+            "image_urls",
+            "word|".repeat(17),
+            "line 2, column image_urls: more than 16 images: the API takes at",
+        ),
+        (
+            "image_urls",
+            format!("\"[{}\"\"\"\"]\"", "\"\"word\"\",".repeat(17)),
+            "line 2, column image_urls: more than 16",
+        ),
         ("first_frame", "a.png".into(), "line 2, column first_frame: `a.png` is a local path"),
         (
             "first_frame,last_frame",

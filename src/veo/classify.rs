@@ -257,6 +257,11 @@ pub(super) fn submission(answer: &Answer<'_>, retry_after: Option<Duration>) -> 
         Sense::Key | Sense::Forbidden => Submitted::KeyRefused(reading.failure(FailureKind::Key)),
         Sense::Throttled => Submitted::NotAccepted(reading.refusal(reading.throttle(), retry_after)),
         Sense::Unavailable => Submitted::NotAccepted(reading.refusal(RefusalCause::Unavailable, retry_after)),
+        // A code on no page that seems to be about money stops the buying as a known one does: else
+        // every row would be refused for it.
+        Sense::NotFound | Sense::Refused if reading.kind == Some(FailureKind::Money) => {
+            Submitted::NoMoney(reading.failure(FailureKind::Money))
+        }
         Sense::NotFound | Sense::Refused => {
             Submitted::Rejected(reading.failure(reading.kind.unwrap_or(FailureKind::Input)))
         }

@@ -140,7 +140,7 @@ fn read_state(state: &str, data: &Value) -> Polled {
         };
     }
     if state.eq_ignore_ascii_case("failed") {
-        let message = data.get("failMsg").and_then(Value::as_str).unwrap_or_default().trim();
+        let message = text_of(data.get("failMsg")).unwrap_or_default();
         let code = match data.get("failCode") {
             Some(Value::Number(number)) => Some(number.to_string()),
             code => text_of(code).map(str::to_owned),
@@ -234,12 +234,13 @@ impl<'a> Envelope<'a> {
         (200..=299).contains(&self.reply.status) && self.code().is_well()
     }
 
-    /// A string by the documents; a number is tolerated.
+    /// A string by the documents; a whole number is tolerated. Of one too long for 64 bits only a
+    /// near one could be read, which is no task's name.
     fn task_id(&self) -> Option<TaskId> {
         match self.data().get("taskId")? {
             Value::String(text) => TaskId::new(text),
-            Value::Number(number) => TaskId::new(&number.to_string()),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+            Value::Number(number) if !number.is_f64() => TaskId::new(&number.to_string()),
+            Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         }
     }
 
@@ -274,9 +275,10 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A text field that is there and not blank.
+/// A text field that is there and says something. One of control characters alone would be shown as
+/// nothing at all.
 fn text_of(field: Option<&Value>) -> Option<&str> {
-    field.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
+    field.and_then(Value::as_str).map(str::trim).filter(|text| text.contains(char::is_alphanumeric))
 }
 
 #[cfg(test)]
@@ -324,7 +326,12 @@ mod tests {
 
     #[test]
     fn a_task_id_may_be_a_number() {
-        for (id, read) in [(json!("task_1"), Some("task_1")), (json!(17), Some("17")), (json!(" "), None)] {
+        for (id, read) in [
+            (json!("task_1"), Some("task_1")),
+            (json!(17), Some("17")),
+            (json!(" "), None),
+            (serde_json::from_str("123456789012345678901234").unwrap(), None),
+        ] {
             let submitted = read_submission(&reply(200, &json!({"code": "200", "data": {"taskId": id}})));
             let accepted = read.map(|id| Submitted::Accepted(TaskId::new(id).unwrap()));
             assert_eq!(matches!(submitted, Submitted::Accepted(_)).then_some(submitted), accepted);
@@ -347,6 +354,13 @@ mod tests {
         }
         let bare = read_status(&reply(200, &json!({"data": {"state": "pending"}})));
         assert_eq!(bare, Polled::Alive);
+    }
+
+    #[test]
+    fn a_failure_without_words_says_so() {
+        let polled = look(&json!({"state": "failed", "failCode": "\u{7}", "failMsg": " \0\u{202e}\n"}));
+        let Polled::Failed(task) = polled else { panic!("{polled:?}") };
+        assert_eq!(task.failure.to_string(), "transient: the task failed; no message");
     }
 
     #[test]
