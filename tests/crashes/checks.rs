@@ -1,0 +1,232 @@
+//! The promises, checked against the service's ledger.
+
+use std::path::Path;
+
+use batchveo::api::Submitted;
+use batchveo::generation::PriceList;
+use batchveo::job::{Stamp, Status, Usd};
+use batchveo::schedule::gate::WINDOW;
+use batchveo::store::{ResultFilter, ResultRow, Store, StoreError};
+
+use super::service::{Submission, World, urls_of};
+use super::story::Ending;
+
+/// What was checked and what did not hold.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) made: u64,
+    pub(crate) violations: Vec<String>,
+}
+
+impl Checks {
+    pub(crate) fn that(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.made += 1;
+        if !holds {
+            self.violations.push(what());
+        }
+    }
+}
+
+/// Every result row of the state file, in manifest order.
+pub(crate) fn rows_of(store: &Store) -> Vec<ResultRow> {
+    let mut rows = Vec::new();
+    let visit = |row| {
+        rows.push(row);
+        std::ops::ControlFlow::<StoreError>::Continue(())
+    };
+    store.for_each_result(&ResultFilter::default(), visit).expect("a state file that can be read");
+    rows
+}
+
+impl World {
+    /// What the state file holds now that the process is gone.
+    pub(crate) fn look_at_state(&mut self) {
+        let read = || -> rusqlite::Result<Vec<(i64, String, Option<String>)>> {
+            let mut statement = self.state.prepare_cached("SELECT id, state, task FROM samples ORDER BY id")?;
+            let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        let samples = read().expect("a state file that can be read");
+        for (place, (_, state, task)) in samples.iter().enumerate() {
+            if state == "submitting" {
+                self.doubtful.insert(place);
+            }
+            if let Some(task) = task {
+                self.known.entry(place).or_default().insert(task.clone());
+            }
+        }
+    }
+
+    /// Promise 1, whenever a run has ended by itself: one line for each sample, in manifest order,
+    /// that says what the state says.
+    pub(crate) fn check_results(&mut self, results: &Path, rows: &[ResultRow]) {
+        let samples = self.story.samples();
+        self.checks.that(rows.len() == samples, || format!("{} rows in the state, of {samples}", rows.len()));
+        let mut reader = csv::Reader::from_path(results).expect("results");
+        let header = reader.headers().expect("a header").clone();
+        let column = |name: &str| header.iter().position(|found| found == name);
+        let lines: Vec<_> = reader.records().map(|line| line.expect("a whole line")).collect();
+        self.checks.that(lines.len() == rows.len(), || format!("{} result lines, of {samples}", lines.len()));
+        for (row, line) in rows.iter().zip(&lines) {
+            let cell = |name: &str| column(name).and_then(|at| line.get(at)).unwrap_or("").to_owned();
+            let told = [
+                cell("seed"),
+                cell("sample"),
+                cell("status"),
+                cell("task_id"),
+                cell("video_url"),
+                cell("attempts"),
+                cell("cost_usd"),
+            ];
+            let index = if column("sample").is_some() { row.index.to_string() } else { String::new() };
+            let stored = [
+                row.fields.last().cloned().unwrap_or_default(),
+                index,
+                row.status.to_string(),
+                row.task.clone().unwrap_or_default(),
+                row.urls.first().cloned().unwrap_or_default(),
+                row.attempts.to_string(),
+                row.cost.to_string(),
+            ];
+            self.checks.that(told == stored, || format!("the results say {told:?}, the state {stored:?}"));
+        }
+    }
+
+    /// What was accepted, delivered and followed by an orderly end is known.
+    pub(crate) fn check_known(&mut self) {
+        for submission in &self.submissions {
+            let Some(task) = submission.task.as_ref().filter(|_| is_delivered_acceptance(submission)) else {
+                continue;
+            };
+            let known = is_known(self, submission.sample, task.id.as_str());
+            let doubtful = self.doubtful.contains(&submission.sample);
+            self.checks.that(known || doubtful, || format!("{} was delivered and is lost", task.id));
+        }
+    }
+
+    /// Every promise, once every sample has ended.
+    pub(crate) fn check_all(&mut self, rows: &[ResultRow], spending: Usd) {
+        self.check_windows();
+        self.check_tasks_alive();
+        let mut sum = Usd::ZERO;
+        for (place, row) in rows.iter().enumerate() {
+            self.check_sample(place, row);
+            sum = sum + row.cost;
+        }
+        self.checks.that(spending == sum, || format!("{spending} spent, {sum} by sample"));
+        let spent = self.submissions.iter().filter_map(|submission| submission.task.as_ref());
+        let spent = spent.fold(Usd::ZERO, |sum, task| sum + task.price);
+        self.checks.that(spending >= spent, || format!("{spending} in the state, {spent} at the service"));
+    }
+
+    /// Promise 2: no 60 seconds hold more requests than are allowed.
+    fn check_windows(&mut self) {
+        let allowed = self.story.config.limits.requests_per_minute.get() as usize;
+        let mut arrivals = self.arrivals.clone();
+        arrivals.sort_unstable();
+        let mut first = 0;
+        for (last, at) in arrivals.iter().enumerate() {
+            while at.since(arrivals[first]) >= WINDOW {
+                first += 1;
+            }
+            let count = last - first + 1;
+            self.checks.that(count <= allowed, || {
+                format!("{count} requests in the minute before {:?}, of {allowed}", at.since(Stamp::BIRTH))
+            });
+        }
+    }
+
+    /// Promise 3: never more tasks alive than are allowed, and as many if every doubt was accepted.
+    fn check_tasks_alive(&mut self) {
+        let allowed = i64::from(self.story.config.limits.concurrent_tasks.get());
+        let mut steps: Vec<(Stamp, i64)> = Vec::new();
+        let mut attempts = vec![0; self.story.samples()];
+        for submission in &self.submissions {
+            let n = &mut attempts[submission.sample];
+            let lasts = match (&submission.task, submission.surely_not_accepted()) {
+                (Some(task), _) => Some(task.fate.lasts),
+                (None, true) => None,
+                (None, false) => Some(self.story.doubt_lasts(submission.sample, *n)),
+            };
+            *n += 1;
+            if let Some(lasts) = lasts {
+                steps.push((submission.arrived, 1));
+                steps.push((submission.arrived + lasts, -1));
+            }
+        }
+        // A task that ends makes room for one that begins at the same instant.
+        steps.sort_unstable();
+        let mut alive = 0;
+        for (at, step) in steps {
+            alive += step;
+            self.checks.that(alive <= allowed, || {
+                format!("{alive} tasks are or may be alive at {:?}, of {allowed}", at.since(Stamp::BIRTH))
+            });
+        }
+    }
+
+    /// Promises 4 and 5, and the books, for one sample.
+    fn check_sample(&mut self, place: usize, row: &ResultRow) {
+        let sent: Vec<_> =
+            self.submissions.iter().enumerate().filter(|(_, sent)| sent.sample == place).collect();
+        let last = sent.last().map(|(_, last)| *last);
+        let accepted: Vec<_> =
+            sent.iter().filter_map(|(number, sent)| sent.task.as_ref().map(|task| (*number, task))).collect();
+        let known = self.known.get(&place).map_or(0, |tasks| tasks.len());
+        let (in_doubt, status) = (row.status == Status::Unknown, row.status);
+        let named = row.task.as_deref().and_then(|id| accepted.iter().find(|(_, task)| task.id.as_str() == id));
+        let ending = named.map(|(_, task)| task.fate.ending);
+        let unclear = row.task.as_ref().and_then(|id| self.unclear_looks.get(id)).copied().unwrap_or(0);
+        let failed = |task: &super::service::Task| matches!(task.fate.ending, Ending::Fails(_));
+
+        let mut held = Vec::new();
+        let mut that = |holds: bool, what: &str| held.push((holds, what.to_owned()));
+        let unfailed = accepted.iter().filter(|(_, task)| !failed(task)).count();
+        that(unfailed <= 1, "was bought twice");
+        let for_money = |task: &super::service::Task| {
+            task.fate.ending == Ending::Fails(batchveo::api::Verdict::NoMoney)
+        };
+        let paid = accepted.iter().filter(|(_, task)| !for_money(task)).count();
+        let most = self.story.config.retry.paid_retries as usize + 1;
+        that(paid <= most, "was paid for more often than allowed");
+        let lost = accepted.iter().any(|(_, task)| !is_known(self, place, task.id.as_str()));
+        that(!lost || in_doubt, "has a task that is not in the state, and is not unknown");
+        that(row.attempts as usize == known + usize::from(in_doubt), "does not count its attempts");
+        let price = PriceList::VENDOR.of(self.story.mode_of(place));
+        that(row.cost == price.times(row.attempts.into()), "does not cost what it cost");
+        that(accepted.len() <= row.attempts as usize, "was accepted more often than it knows");
+        let answered_in_doubt = last
+            .is_some_and(|last| last.delivered && matches!(last.answer, Submitted::InDoubt(_)));
+        let doubted = self.doubtful.contains(&place) || answered_in_doubt;
+        that(doubted == in_doubt, "is unknown without a doubt, or in doubt and not unknown");
+        that(
+            match status {
+                Status::Succeeded => named.is_some_and(|(number, task)| {
+                    matches!(task.fate.ending, Ending::Videos(urls) if row.urls == urls_of(*number, urls))
+                }),
+                Status::Failed => matches!(ending, Some(Ending::Fails(_))),
+                Status::Rejected => {
+                    last.is_some_and(|last| last.delivered && matches!(last.answer, Submitted::Rejected(_)))
+                }
+                Status::TimedOut => ending == Some(Ending::Never) || (named.is_some() && unclear >= 5),
+                Status::Lost => matches!(ending, Some(Ending::Vanishes | Ending::WithoutUrl)),
+                Status::Unknown => true,
+                Status::Pending | Status::Invalid => false,
+            },
+            "ended another way at the service",
+        );
+        for (holds, what) in held {
+            self.checks.that(holds, || {
+                format!("sample {} ({status}, {:?}) {what}: {sent:?}", row.sample, row.task)
+            });
+        }
+    }
+}
+
+const fn is_delivered_acceptance(submission: &Submission) -> bool {
+    submission.delivered && matches!(submission.answer, Submitted::Accepted(_))
+}
+
+fn is_known(world: &World, place: usize, task: &str) -> bool {
+    world.known.get(&place).is_some_and(|tasks| tasks.contains(task))
+}
