@@ -105,7 +105,7 @@ fn a_rehearsal_leaves_no_trace_in_the_run_that_follows() {
 const KILLS: u64 = 25;
 
 /// Rows enough that the run is not over before it has been killed so often.
-const KILLED_ROWS: usize = 2_000;
+const KILLED_ROWS: usize = 1_500;
 
 #[test]
 fn killed_again_and_again_a_run_loses_no_row_and_buys_nothing_twice() {

@@ -42,7 +42,8 @@ impl World {
     /// What the state file holds now that the process is gone.
     pub(crate) fn look_at_state(&mut self) {
         let read = || -> rusqlite::Result<Vec<(i64, String, Option<String>)>> {
-            let mut statement = self.state.prepare_cached("SELECT id, state, task FROM samples ORDER BY id")?;
+            let mut statement =
+                self.state.prepare_cached("SELECT id, state, task FROM samples ORDER BY id")?;
             let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             rows.collect()
         };
@@ -174,7 +175,8 @@ impl World {
             sent.iter().filter_map(|(number, sent)| sent.task.as_ref().map(|task| (*number, task))).collect();
         let known = self.known.get(&place).map_or(0, |tasks| tasks.len());
         let (in_doubt, status) = (row.status == Status::Unknown, row.status);
-        let named = row.task.as_deref().and_then(|id| accepted.iter().find(|(_, task)| task.id.as_str() == id));
+        let named =
+            row.task.as_deref().and_then(|id| accepted.iter().find(|(_, task)| task.id.as_str() == id));
         let ending = named.map(|(_, task)| task.fate.ending);
         let unclear = row.task.as_ref().and_then(|id| self.unclear_looks.get(id)).copied().unwrap_or(0);
         let failed = |task: &super::service::Task| matches!(task.fate.ending, Ending::Fails(_));
@@ -183,9 +185,8 @@ impl World {
         let mut that = |holds: bool, what: &str| held.push((holds, what.to_owned()));
         let unfailed = accepted.iter().filter(|(_, task)| !failed(task)).count();
         that(unfailed <= 1, "was bought twice");
-        let for_money = |task: &super::service::Task| {
-            task.fate.ending == Ending::Fails(batchveo::api::Verdict::NoMoney)
-        };
+        let for_money =
+            |task: &super::service::Task| task.fate.ending == Ending::Fails(batchveo::api::Verdict::NoMoney);
         let paid = accepted.iter().filter(|(_, task)| !for_money(task)).count();
         let most = self.story.config.retry.paid_retries as usize + 1;
         that(paid <= most, "was paid for more often than allowed");
@@ -195,8 +196,8 @@ impl World {
         let price = PriceList::VENDOR.of(self.story.mode_of(place));
         that(row.cost == price.times(row.attempts.into()), "does not cost what it cost");
         that(accepted.len() <= row.attempts as usize, "was accepted more often than it knows");
-        let answered_in_doubt = last
-            .is_some_and(|last| last.delivered && matches!(last.answer, Submitted::InDoubt(_)));
+        let answered_in_doubt =
+            last.is_some_and(|last| last.delivered && matches!(last.answer, Submitted::InDoubt(_)));
         let doubted = self.doubtful.contains(&place) || answered_in_doubt;
         that(doubted == in_doubt, "is unknown without a doubt, or in doubt and not unknown");
         that(
@@ -216,9 +217,8 @@ impl World {
             "ended another way at the service",
         );
         for (holds, what) in held {
-            self.checks.that(holds, || {
-                format!("sample {} ({status}, {:?}) {what}: {sent:?}", row.sample, row.task)
-            });
+            self.checks
+                .that(holds, || format!("sample {} ({status}, {:?}) {what}: {sent:?}", row.sample, row.task));
         }
     }
 }

@@ -148,9 +148,10 @@ impl World {
     /// What holds when a submission is about to be sent.
     fn may_be_sent(&mut self, sample: usize) {
         let id = self.samples.get(sample).copied().unwrap_or(-1);
-        let state = self.state.prepare_cached("SELECT state FROM samples WHERE id = ?1").and_then(
-            |mut statement| statement.query_row([id], |row| row.get::<_, String>(0)),
-        );
+        let state = self
+            .state
+            .prepare_cached("SELECT state FROM samples WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([id], |row| row.get::<_, String>(0)));
         self.checks.that(state.as_deref() == Ok("submitting"), || {
             format!("sample {id} is sent without a durable intent: {state:?}")
         });
@@ -211,9 +212,7 @@ impl World {
             (Some(answer), _) => (answer, None),
             (None, Fate::Accepted(fate)) => (Submitted::Accepted(id.clone()), task(fate)),
             (None, Fate::Refused(cause, retry_after)) => (not_now(cause, retry_after), None),
-            (None, Fate::Rejected) => {
-                (Submitted::Rejected(failure(FailureKind::Content, "not this")), None)
-            }
+            (None, Fate::Rejected) => (Submitted::Rejected(failure(FailureKind::Content, "not this")), None),
             (None, Fate::Doubt(fate, _)) => (doubt("the connection broke"), fate.and_then(task)),
         };
         if let (Submitted::InDoubt(_), Fate::Doubt(_, after)) = (&answer, fate) {
@@ -350,14 +349,15 @@ impl VideoApi for Process<'_> {
         let sample = world.story.sample_of(draft.seed.unwrap_or_default());
         // Right here, where the program lets go of it: a future may wait for its first poll.
         world.may_be_sent(sample);
+        let id = world.samples[sample];
         drop(world);
         async move {
-            self.effect(|| format!("sample {sample} is sent"));
+            self.effect(|| format!("sample {id} is sent"));
             let now = self.clock.now();
             let (number, answered) = self.world().submit(sample, price, now);
             self.clock.sleep_until(answered).await;
             let answer = self.world().submissions[number].answer.clone();
-            self.effect(|| format!("sample {sample} is answered: {answer:?}"));
+            self.effect(|| format!("sample {id} is answered: {answer:?}"));
             self.world().submissions[number].delivered = true;
             answer
         }
@@ -368,7 +368,9 @@ impl VideoApi for Process<'_> {
         let now = self.clock.now();
         let (answer, answered) = self.world().look(&task, now);
         self.clock.sleep_until(answered).await;
-        self.world().note(now, &format!("              {task} was seen: {answer:?}"));
+        let mut world = self.world();
+        let now = world.truth(self.clock.now());
+        world.note(now, &format!("              {task} was seen: {answer:?}"));
         answer
     }
 

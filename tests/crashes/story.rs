@@ -205,7 +205,7 @@ impl Story {
                 }),
                 concurrent_tasks: nonzero(dice.count(1, 6)),
             },
-            cadence: Cadence::Fixed { first, every: dice.secs(5, 30) },
+            cadence: Cadence::Fixed { first, every: dice.secs(5, 60) },
             retry: RetryPolicy { paid_retries: dice.count(0, 2), seed },
             task_timeout: dice.secs(200, 400),
             outage_timeout: dice.secs(120, 400),
