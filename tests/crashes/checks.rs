@@ -105,6 +105,25 @@ impl World {
         }
     }
 
+    /// What was spent is never more than was allowed, whatever the run's end: neither by the state nor
+    /// by what the service took.
+    pub(crate) fn check_cap(&mut self) {
+        let Some(most) = self.story.config(self.mended).max_cost else { return };
+        let sum = |sql| self.state.query_one(sql, (), |row| row.get::<_, i64>(0));
+        let stored = sum("SELECT ifnull(sum(cost), 0) FROM samples").expect("a state file that can be read");
+        self.checks.that(stored <= i64::try_from(most.micros()).unwrap_or(i64::MAX), || {
+            format!("{stored} millionths were spent, of {most}")
+        });
+        let taken = self.taken();
+        self.checks.that(taken <= most, || format!("the service took {taken}, of {most}"));
+    }
+
+    /// What the service took.
+    fn taken(&self) -> Usd {
+        let tasks = self.submissions.iter().filter_map(|submission| submission.task.as_ref());
+        tasks.fold(Usd::ZERO, |sum, task| sum + task.price)
+    }
+
     /// Every promise, once every sample has ended.
     pub(crate) fn check_all(&mut self, rows: &[ResultRow], spending: Usd) {
         self.check_windows();
@@ -115,14 +134,13 @@ impl World {
             sum = sum + row.cost;
         }
         self.checks.that(spending == sum, || format!("{spending} spent, {sum} by sample"));
-        let spent = self.submissions.iter().filter_map(|submission| submission.task.as_ref());
-        let spent = spent.fold(Usd::ZERO, |sum, task| sum + task.price);
+        let spent = self.taken();
         self.checks.that(spending >= spent, || format!("{spending} in the state, {spent} at the service"));
     }
 
     /// Promise 2: no 60 seconds hold more requests than are allowed.
     fn check_windows(&mut self) {
-        let allowed = self.story.config.limits.requests_per_minute.get() as usize;
+        let allowed = self.story.limits().requests_per_minute.get() as usize;
         let mut arrivals = self.arrivals.clone();
         arrivals.sort_unstable();
         let mut first = 0;
@@ -139,7 +157,7 @@ impl World {
 
     /// Promise 3: never more tasks alive than are allowed, and as many if every doubt was accepted.
     fn check_tasks_alive(&mut self) {
-        let allowed = i64::from(self.story.config.limits.concurrent_tasks.get());
+        let allowed = i64::from(self.story.limits().concurrent_tasks.get());
         let mut steps: Vec<(Stamp, i64)> = Vec::new();
         let mut attempts = vec![0; self.story.samples()];
         for submission in &self.submissions {
@@ -188,7 +206,7 @@ impl World {
         let for_money =
             |task: &super::service::Task| task.fate.ending == Ending::Fails(batchveo::api::Verdict::NoMoney);
         let paid = accepted.iter().filter(|(_, task)| !for_money(task)).count();
-        let most = self.story.config.retry.paid_retries as usize + 1;
+        let most = self.story.config(true).retry.paid_retries as usize + 1;
         that(paid <= most, "was paid for more often than allowed");
         let lost = accepted.iter().any(|(_, task)| !is_known(self, place, task.id.as_str()));
         that(!lost || in_doubt, "has a task that is not in the state, and is not unknown");

@@ -168,7 +168,8 @@ impl Telling {
             if let Some(trouble) = trouble {
                 halts += 1;
                 let outage_ends = self.story.outage.map(|(_, until, _)| until);
-                if !trouble.contains("Interrupted") || halts >= PATIENCE {
+                let of_itself = ["Interrupted", "TimeUp"].iter().any(|halt| trouble.contains(halt));
+                if !of_itself || halts >= PATIENCE {
                     self.now = self.now.max(outage_ends.unwrap_or_default());
                     self.world().mend();
                 }
@@ -207,6 +208,7 @@ impl Telling {
         self.now = self.world().truth(clock.now());
         let world = self.world();
         world.look_at_state();
+        world.check_cap();
         match ended {
             Ok(Ok(None)) => (End::NotBegun, Vec::new()),
             Ok(Ok(Some(Finished { halt, progress, batch }))) => {
@@ -252,7 +254,7 @@ impl Telling {
         batch: Batch,
         results: &Path,
     ) -> Result<Option<Finished>, BatchError> {
-        let (clock, config) = (process.clock.clone(), self.story.config);
+        let (clock, config) = (process.clock.clone(), self.story.config(process.world().mended));
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now());
         if batch.has_work(&Selection::default(), PriceList::VENDOR)? {
             let balance = first_balance(process, &mut gate, &clock, config.retry.seed).await;

@@ -18,6 +18,7 @@ mod execution;
 mod service;
 mod story;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -38,9 +39,11 @@ const WORKERS: u64 = 2;
 /// A story with at most so many effects is crashed before every one of them. Of longer ones one in
 /// [`ONE_IN`] is, if it has no more than [`MANY`]; the rest at one to [`MOST_CRASHES`]. To crash all of
 /// ten thousand everywhere takes most of an hour.
-const FEW: u32 = 14;
+const FEW: u32 = 12;
 const MANY: u32 = 60;
-const ONE_IN: u64 = 9;
+const ONE_IN: u64 = 12;
+/// One story in so many is told twice without a crash, and must be the same.
+const TWICE: u64 = 20;
 /// Crashes of one telling at most.
 const MOST_CRASHES: u64 = 4;
 
@@ -53,6 +56,7 @@ struct Sums {
     tellings: u64,
     crashes: u64,
     checks: u64,
+    ended: BTreeMap<&'static str, u64>,
     failures: Vec<String>,
 }
 
@@ -61,6 +65,9 @@ impl Sums {
         self.tellings += 1;
         self.crashes += u64::from(told.crashes);
         self.checks += told.checks;
+        for status in &told.statuses {
+            *self.ended.entry(status.as_str()).or_default() += 1;
+        }
         if !told.violations.is_empty() {
             let points = crashes.iter().fold(seed.to_string(), |text, at| format!("{text}:{at}"));
             let mut text = format!("BATCHVEO_STORY={points} cargo test --test crashes");
@@ -78,6 +85,9 @@ impl Sums {
         self.tellings += other.tellings;
         self.crashes += other.crashes;
         self.checks += other.checks;
+        for (status, count) in other.ended {
+            *self.ended.entry(status).or_default() += count;
+        }
         self.failures.extend(other.failures);
     }
 }
@@ -89,6 +99,13 @@ fn tell(runtime: &Runtime, seed: u64, everywhere: bool) -> Sums {
     let uncrashed = stage.tell(runtime, &[], None, false);
     sums.add(seed, &[], &uncrashed);
     sums.effects += u64::from(uncrashed.effects);
+    if seed.is_multiple_of(TWICE) {
+        let mut again = stage.tell(runtime, &[], None, false);
+        if (again.effects, &again.statuses) != (uncrashed.effects, &uncrashed.statuses) {
+            again.violations.push("told twice, the story is not the same".to_owned());
+        }
+        sums.add(seed, &[], &again);
+    }
     let dice = &mut Dice::of(&[seed, 5]);
     let effects = uncrashed.effects;
     let mut crashed = |sums: &mut Sums, points: &[u32]| {
@@ -179,11 +196,11 @@ fn the_promises_hold_whenever_the_process_dies() {
         }
     });
     let sums = sums.into_inner().expect("no worker has died");
-    let Sums { stories, everywhere, effects, tellings, crashes, checks, failures } = &sums;
+    let Sums { stories, everywhere, effects, tellings, crashes, checks, ended, failures } = &sums;
     let _ = writeln!(
         std::io::stderr(),
         "crashes: {stories} stories ({everywhere} crashed before every effect), {effects} effects, \
-         {tellings} tellings, {crashes} crashes, {checks} promises checked, {} violations",
+         {tellings} tellings, {crashes} crashes, {checks} promises checked, {} violations; samples ended {ended:?}",
         failures.len()
     );
     assert!(failures.is_empty(), "after {stories} stories:\n{}", failures.join("\n"));

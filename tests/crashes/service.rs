@@ -90,7 +90,7 @@ pub(crate) struct World {
     /// Samples whose intent was durable and unanswered when a process ended.
     pub(crate) doubtful: BTreeSet<usize>,
     cents: u64,
-    mended: bool,
+    pub(crate) mended: bool,
     stalled_at: Option<Stamp>,
 }
 
@@ -397,7 +397,7 @@ impl EventSink for &Process<'_> {
     fn notice(&mut self, event: &RunEvent<'_>, progress: &Progress) {
         {
             let mut world = self.world();
-            let slots = world.story.config.limits.concurrent_tasks.get();
+            let slots = world.story.limits().concurrent_tasks.get();
             world.checks.that(progress.slots_held <= slots, || {
                 format!("{} slots are held, of {slots}", progress.slots_held)
             });

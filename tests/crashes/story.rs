@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use batchveo::api::{RefusalCause, Verdict};
 use batchveo::generation::Mode;
-use batchveo::job::{Limits, Stamp};
+use batchveo::job::{Limits, Stamp, Usd};
 use batchveo::schedule::Config;
 use batchveo::schedule::cadence::Cadence;
 use batchveo::schedule::retry::RetryPolicy;
@@ -160,7 +160,7 @@ pub(crate) enum Away {
 pub(crate) struct Story {
     pub(crate) seed: u64,
     pub(crate) rows: Vec<Row>,
-    pub(crate) config: Config,
+    config: Config,
     weather: Weather,
     /// The shortest time a task takes; the longest is 1.8 times it.
     task: Duration,
@@ -212,18 +212,12 @@ impl Story {
             ..Config::default()
         };
         let mut sometimes = |n: u64| !calm && dice.one_in(n);
-        let (poor, revoked, away, interrupted, few_failures, slow_disk, slow_way) = (
-            sometimes(8),
-            sometimes(16),
-            sometimes(10),
-            sometimes(8),
-            sometimes(16),
-            sometimes(12),
-            sometimes(8),
-        );
-        if few_failures {
-            config.max_failures = Some(dice.between(0, 2));
-        }
+        let (poor, revoked, away, interrupted, slow_disk, slow_way) =
+            (sometimes(8), sometimes(16), sometimes(10), sometimes(8), sometimes(12), sometimes(8));
+        let (few_failures, capped, short) = (sometimes(16), sometimes(10), sometimes(16));
+        config.max_failures = few_failures.then(|| dice.between(0, 2));
+        config.max_cost = capped.then(|| Usd::from_cents(dice.between(0, 400)));
+        config.max_duration = short.then(|| dice.secs(1, 150));
         let outage = away.then(|| {
             let from = Stamp::BIRTH + dice.secs(1, 200);
             let how = match dice.between(0, 2) {
@@ -255,6 +249,22 @@ impl Story {
         }
     }
 
+    /// What the account allows: what the checks count against.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    /// What governs a run; once the service is mended, without what would stop it.
+    pub(crate) const fn config(&self, mended: bool) -> Config {
+        let mut config = self.config;
+        if mended {
+            config.max_failures = None;
+            config.max_cost = None;
+            config.max_duration = None;
+        }
+        config
+    }
+
     /// How many samples.
     pub(crate) fn samples(&self) -> usize {
         self.rows.iter().map(|row| row.samples as usize).sum()
@@ -267,6 +277,8 @@ impl Story {
             && self.interrupted_at.is_none()
             && self.cents >= 1_000_000
             && self.config.max_failures.is_none()
+            && self.config.max_cost.is_none()
+            && self.config.max_duration.is_none()
             && self.weather.0[FAILS_FOR_MONEY] == 0
     }
 
