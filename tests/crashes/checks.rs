@@ -191,7 +191,7 @@ impl World {
         let last = sent.last().map(|(_, last)| *last);
         let accepted: Vec<_> =
             sent.iter().filter_map(|(number, sent)| sent.task.as_ref().map(|task| (*number, task))).collect();
-        let known = self.known.get(&place).map_or(0, |tasks| tasks.len());
+        let known = self.known.get(&place).map_or(0, std::collections::BTreeSet::len);
         let (in_doubt, status) = (row.status == Status::Unknown, row.status);
         let named =
             row.task.as_deref().and_then(|id| accepted.iter().find(|(_, task)| task.id.as_str() == id));

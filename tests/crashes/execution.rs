@@ -211,7 +211,8 @@ impl Telling {
         world.check_cap();
         match ended {
             Ok(Ok(None)) => (End::NotBegun, Vec::new()),
-            Ok(Ok(Some(Finished { halt, progress, batch }))) => {
+            Ok(Ok(Some(Finished { halt, progress, batch, results: written, .. }))) => {
+                world.checks.that(written.is_ok(), || format!("the results are not in order: {written:?}"));
                 let store = batch.store();
                 let rows = rows_of(store);
                 let spending = store.spending().expect("a state file that can be read");

@@ -47,6 +47,9 @@ const TWICE: u64 = 20;
 /// Crashes of one telling at most.
 const MOST_CRASHES: u64 = 4;
 
+/// Failures, and violations of each, that are printed.
+const SHOWN: usize = 4;
+
 /// What the stories came to.
 #[derive(Debug, Default)]
 struct Sums {
@@ -71,8 +74,11 @@ impl Sums {
         if !told.violations.is_empty() {
             let points = crashes.iter().fold(seed.to_string(), |text, at| format!("{text}:{at}"));
             let mut text = format!("BATCHVEO_STORY={points} cargo test --test crashes");
-            for violation in &told.violations {
+            for violation in told.violations.iter().take(SHOWN) {
                 let _ = write!(text, "\n    {violation}");
+            }
+            if told.violations.len() > SHOWN {
+                let _ = write!(text, "\n    and {} more", told.violations.len() - SHOWN);
             }
             self.failures.push(text);
         }
@@ -196,12 +202,13 @@ fn the_promises_hold_whenever_the_process_dies() {
         }
     });
     let sums = sums.into_inner().expect("no worker has died");
+    let violations = sums.failures.len();
     let Sums { stories, everywhere, effects, tellings, crashes, checks, ended, failures } = &sums;
     let _ = writeln!(
         std::io::stderr(),
         "crashes: {stories} stories ({everywhere} crashed before every effect), {effects} effects, \
-         {tellings} tellings, {crashes} crashes, {checks} promises checked, {} violations; samples ended {ended:?}",
-        failures.len()
+         {tellings} tellings, {crashes} crashes, {checks} promises checked, {violations} violations; samples ended {ended:?}"
     );
-    assert!(failures.is_empty(), "after {stories} stories:\n{}", failures.join("\n"));
+    let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "after {stories} stories:\n{shown}");
 }

@@ -348,8 +348,11 @@ impl Story {
             Ending::Videos(if dice.one_in(12) { 2 } else { 1 })
         };
         // A little before the program may think that it cannot be alive.
-        let lasts =
-            if ending == Ending::Never { self.config.task_timeout - Duration::from_secs(4) } else { lasts };
+        let lasts = if ending == Ending::Never {
+            self.config.task_timeout.saturating_sub(Duration::from_secs(4))
+        } else {
+            lasts
+        };
         TaskFate { lasts, known_after, ending }
     }
 
