@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use batchveo::api::Balance;
-use batchveo::batch::{Batch, BatchError, Finished, Run};
+use batchveo::batch::{Batch, BatchError, Finished, Run, UNSUCCESSFUL};
 use batchveo::clock::Clock;
 use batchveo::engine::first_balance;
 use batchveo::generation::PriceList;
@@ -84,6 +84,9 @@ impl Stage {
         std::fs::copy(self.folder.path().join("state.db"), folder.join("state.db")).expect("a copy");
         let mut telling = Telling::new(&self.story, folder.clone(), crashes, traced);
         let statuses = telling.go_on(runtime);
+        if self.story.retried && telling.world().checks.violations.is_empty() && telling.put_back() {
+            telling.go_on(runtime);
+        }
         let mut world = telling.world.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(expected) = expected.filter(|_| self.story.is_steady()) {
             for (place, (told, expected)) in statuses.iter().zip(expected).enumerate() {
@@ -180,9 +183,48 @@ impl Telling {
         Vec::new()
     }
 
+    /// What ended without a video is put back to be bought again, doubts among it if they are old
+    /// enough; answers whether there was anything.
+    fn put_back(&mut self) -> bool {
+        self.now = self.now + self.story.downtime(MOST_PROCESSES);
+        let wall = self.wall();
+        let timeout = self.story.config(true).task_timeout;
+        let mut batch =
+            open(&self.folder.join("state.db"), wall).expect("the state file of a run that ended");
+        let stamp = batch.stamp_at(wall).expect("a state file that can be read");
+        let before = rows_of(batch.store());
+        batch.retry(&UNSUCCESSFUL, stamp, timeout).expect("a state file that can be written");
+        let after = rows_of(batch.store());
+        let now = self.now;
+        let world = self.world();
+        for (place, (before, after)) in before.iter().zip(&after).enumerate() {
+            let put_back = before.status != after.status;
+            let in_doubt = before.status == Status::Unknown;
+            let sent = world.sent_for(place);
+            if in_doubt {
+                // A request is on its way for three seconds at most.
+                let age = sent.last().map(|(_, last)| now.since(last.arrived) + Duration::from_secs(3));
+                world.checks.that(!put_back || age.is_none_or(|age| age >= timeout), || {
+                    format!("sample {} is put back when its doubt is {age:?} old", before.sample)
+                });
+            }
+            if put_back {
+                world.note(now, &format!("PUT BACK: sample {} ({})", before.sample, before.status));
+                world.put_back.insert(place, (world.submissions.len(), usize::from(in_doubt)));
+                world.doubtful.remove(&place);
+            }
+        }
+        !world.put_back.is_empty()
+    }
+
+    /// What the wall clock shows.
+    fn wall(&self) -> UnixMillis {
+        UnixMillis(BIRTH.at(self.now).0 - i64::try_from(self.set_back.as_millis()).unwrap_or(0))
+    }
+
     /// One process, and what its end left behind.
     fn process(&mut self, runtime: &Runtime) -> (End, Vec<Status>) {
-        let wall = UnixMillis(BIRTH.at(self.now).0 - i64::try_from(self.set_back.as_millis()).unwrap_or(0));
+        let wall = self.wall();
         let state = self.folder.join("state.db");
         let results = self.folder.join("results.csv");
         let opened = open(&state, wall).and_then(|batch| Ok((batch.stamp_at(wall)?, batch)));

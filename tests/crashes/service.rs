@@ -89,6 +89,9 @@ pub(crate) struct World {
     pub(crate) known: BTreeMap<usize, BTreeSet<String>>,
     /// Samples whose intent was durable and unanswered when a process ended.
     pub(crate) doubtful: BTreeSet<usize>,
+    /// For each sample: submissions before this number were made before it was put back to be bought
+    /// again, and how many of them were in doubt.
+    pub(crate) put_back: BTreeMap<usize, (usize, usize)>,
     cents: u64,
     pub(crate) mended: bool,
     stalled_at: Option<Stamp>,
@@ -113,6 +116,7 @@ impl World {
             unclear_looks: HashMap::new(),
             known: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            put_back: BTreeMap::new(),
             mended: false,
             stalled_at: None,
         }
@@ -145,6 +149,13 @@ impl World {
         self.samples.iter().position(|id| *id == sample).unwrap_or(usize::MAX)
     }
 
+    /// What was sent for a sample, with its number, since it was put back if it was.
+    pub(crate) fn sent_for(&self, sample: usize) -> Vec<(usize, Submission)> {
+        let from = self.put_back.get(&sample).map_or(0, |(from, _)| *from);
+        let sent = self.submissions.iter().enumerate().skip(from);
+        sent.filter(|(_, sent)| sent.sample == sample).map(|(at, sent)| (at, sent.clone())).collect()
+    }
+
     /// What holds when a submission is about to be sent.
     fn may_be_sent(&mut self, sample: usize) {
         let id = self.samples.get(sample).copied().unwrap_or(-1);
@@ -155,7 +166,7 @@ impl World {
         self.checks.that(state.as_deref() == Ok("submitting"), || {
             format!("sample {id} is sent without a durable intent: {state:?}")
         });
-        for earlier in self.submissions.iter().filter(|earlier| earlier.sample == sample) {
+        for (_, earlier) in self.sent_for(sample) {
             let failed = earlier.delivered
                 && earlier.task.as_ref().is_some_and(|task| matches!(task.fate.ending, Ending::Fails(_)))
                 && matches!(earlier.answer, Submitted::Accepted(_));

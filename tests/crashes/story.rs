@@ -177,6 +177,8 @@ pub(crate) struct Story {
     pub(crate) grace: Duration,
     /// How long some commits take.
     pub(crate) slow_disk: Option<Duration>,
+    /// Whether what ended without a video is put back to be bought again, once.
+    pub(crate) retried: bool,
     /// How far the wall clock is set back when the first process has ended.
     pub(crate) set_back: Duration,
 }
@@ -245,6 +247,7 @@ impl Story {
             interrupted_at: interrupted.then(|| Stamp::BIRTH + dice.secs(1, 150)),
             grace: dice.secs(1, 20),
             slow_disk: slow_disk.then(|| dice.millis(100, 2_000)),
+            retried: dice.one_in(4),
             set_back: if dice.one_in(8) { dice.secs(10, 100_000) } else { Duration::ZERO },
         }
     }
