@@ -39,9 +39,9 @@ const WORKERS: u64 = 2;
 /// A story with at most so many effects is crashed before every one of them. Of longer ones one in
 /// [`ONE_IN`] is, if it has no more than [`MANY`]; the rest at one to [`MOST_CRASHES`]. To crash all of
 /// ten thousand everywhere takes most of an hour.
-const FEW: u32 = 12;
+const FEW: u32 = 14;
 const MANY: u32 = 60;
-const ONE_IN: u64 = 12;
+const ONE_IN: u64 = 11;
 /// One story in so many is told twice without a crash, and must be the same.
 const TWICE: u64 = 20;
 /// Crashes of one telling at most.
@@ -98,8 +98,9 @@ impl Sums {
     }
 }
 
-/// Tells the story of `seed`: without a crash, then with crashes.
-fn tell(runtime: &Runtime, seed: u64, everywhere: bool) -> Sums {
+/// Tells the story of `seed`: without a crash, then with crashes; one that once failed with a crash
+/// before every effect, and at the points at which it failed.
+fn tell(runtime: &Runtime, seed: u64, once_failed: Option<&[u32]>) -> Sums {
     let mut sums = Sums { stories: 1, ..Sums::default() };
     let mut stage = Stage::new(Story::new(seed));
     let uncrashed = stage.tell(runtime, &[], None, false);
@@ -126,7 +127,10 @@ fn tell(runtime: &Runtime, seed: u64, everywhere: bool) -> Sums {
         }
         points
     };
-    if everywhere || effects <= FEW || (effects <= MANY && seed.is_multiple_of(ONE_IN)) {
+    if let Some(points) = once_failed.filter(|points| !points.is_empty()) {
+        crashed(&mut sums, points);
+    }
+    if once_failed.is_some() || effects <= FEW || (effects <= MANY && seed.is_multiple_of(ONE_IN)) {
         sums.everywhere += 1;
         for at in 0..effects {
             // In a share of the stories what resumes is crashed again.
@@ -146,18 +150,23 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime")
 }
 
-fn seeds_that_once_failed() -> Vec<u64> {
+/// `123:17:40`: story 123 with a crash before effect 17 and another before effect 40.
+fn parse(asked: &str) -> (u64, Vec<u32>) {
+    let mut words = asked.split(':').map(str::trim);
+    let seed = words.next().and_then(|word| word.parse().ok()).expect("SEED:POINT:POINT…");
+    (seed, words.map(|word| word.parse().expect("SEED:POINT:POINT…")).collect())
+}
+
+fn that_once_failed() -> Vec<(u64, Vec<u32>)> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seeds/crashes.txt");
     let text = std::fs::read_to_string(path).expect("the list of seeds");
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter(|line| !line.is_empty()).map(|line| line.parse().expect("a seed")).collect()
+    lines.filter(|line| !line.is_empty()).map(parse).collect()
 }
 
 /// One story with a crash at each of the points, effect by effect.
 fn replay(asked: &str) {
-    let mut words = asked.split(':').map(|word| word.trim().parse::<u64>().expect("SEED:POINT:POINT…"));
-    let seed = words.next().expect("a seed");
-    let points: Vec<_> = words.map(|point| u32::try_from(point).expect("a point")).collect();
+    let (seed, points) = parse(asked);
     let (runtime, mut stage) = (runtime(), Stage::new(Story::new(seed)));
     let mut err = std::io::stderr();
     let _ = writeln!(err, "{:#?}", Story::new(seed));
@@ -175,7 +184,7 @@ fn the_promises_hold_whenever_the_process_dies() {
         return;
     }
     let stories = std::env::var("BATCHVEO_STORIES").map_or(STORIES, |n| n.parse().expect("a number"));
-    let once_failed = seeds_that_once_failed();
+    let once_failed = that_once_failed();
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let sums = Mutex::new(Sums::default());
     std::thread::scope(|scope| {
@@ -188,8 +197,8 @@ fn the_promises_hold_whenever_the_process_dies() {
                     // Those that once failed first.
                     let known = usize::try_from(number).ok().and_then(|at| once_failed.get(at));
                     let told = match (known, number.checked_sub(once_failed.len() as u64)) {
-                        (Some(seed), _) => tell(&runtime, *seed, true),
-                        (None, Some(seed)) if seed < stories => tell(&runtime, seed, false),
+                        (Some((seed, points)), _) => tell(&runtime, *seed, Some(points)),
+                        (None, Some(seed)) if seed < stories => tell(&runtime, seed, None),
                         (None, _) => break,
                     };
                     if !told.failures.is_empty() {
