@@ -41,19 +41,12 @@ pub(crate) fn rows_of(store: &Store) -> Vec<ResultRow> {
 impl World {
     /// What the state file holds now that the process is gone.
     pub(crate) fn look_at_state(&mut self) {
-        let read = || -> rusqlite::Result<Vec<(i64, String, Option<String>)>> {
-            let mut statement =
-                self.state.prepare_cached("SELECT id, state, task FROM samples ORDER BY id")?;
-            let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            rows.collect()
-        };
-        let samples = read().expect("a state file that can be read");
-        for (place, (_, state, task)) in samples.iter().enumerate() {
+        for (place, (_, state, task)) in self.states().into_iter().enumerate() {
             if state == "submitting" {
                 self.doubtful.insert(place);
             }
             if let Some(task) = task {
-                self.known.entry(place).or_default().insert(task.clone());
+                self.known.entry(place).or_default().insert(task);
             }
         }
     }
@@ -91,6 +84,44 @@ impl World {
             ];
             self.checks.that(told == stored, || format!("the results say {told:?}, the state {stored:?}"));
         }
+    }
+
+    /// The results while a run goes on: whole lines, one at least for each sample that has ended, and the
+    /// last one of each says how; none for others.
+    pub(crate) fn check_growing_results(&mut self) {
+        let lines = std::fs::read(&self.results).expect("results");
+        let whole = lines.last() == Some(&b'\n');
+        let mut reader = csv::Reader::from_reader(&lines[..]);
+        let header = reader.headers().expect("a header").clone();
+        let column = |name: &str| header.iter().position(|found| found == name);
+        let (seed, index, status) = (column("seed"), column("sample"), column("status"));
+        let mut told = vec![None; self.story.samples()];
+        for line in reader.records() {
+            let line = line.expect("a whole line");
+            let number =
+                |at: Option<usize>| -> u64 { at.map_or(0, |at| line[at].parse().expect("a number")) };
+            let place = self.story.sample_of(number(seed) + number(index));
+            told[place] = status.map(|at| line[at].to_owned());
+        }
+        let ended: Vec<_> = self.states().into_iter().map(|(_, state, _)| state).collect();
+        let ended = ended.into_iter().map(|state| {
+            let pending = ["ready", "submitting", "running"].contains(&state.as_str());
+            (!pending).then_some(state)
+        });
+        let ended: Vec<_> = ended.collect();
+        self.checks.that(whole && told == ended, || {
+            format!("the results say {told:?} while the run goes on, the state {ended:?}")
+        });
+    }
+
+    fn states(&self) -> Vec<(i64, String, Option<String>)> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement =
+                self.state.prepare_cached("SELECT id, state, task FROM samples ORDER BY id")?;
+            let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        read().expect("a state file that can be read")
     }
 
     /// What was accepted, delivered and followed by an orderly end is known.
@@ -171,8 +202,9 @@ impl World {
             };
             *n += 1;
             if let Some(lasts) = lasts {
-                steps.push((submission.arrived, 1));
-                steps.push((submission.arrived + lasts, -1));
+                let born = submission.task.as_ref().map_or(submission.arrived, |task| task.born);
+                steps.push((born, 1));
+                steps.push((born + lasts, -1));
             }
         }
         // A task that ends makes room for one that begins at the same instant.
@@ -212,8 +244,8 @@ impl World {
         let paid = accepted.iter().filter(|(_, task)| !for_money(task)).count();
         let most = self.story.config(true).retry.paid_retries as usize + 1;
         that(paid <= most, "was paid for more often than allowed");
-        let lost = accepted.iter().any(|(_, task)| !is_known(self, place, task.id.as_str()));
-        that(!lost || in_doubt, "has a task that is not in the state, and is not unknown");
+        let missing = accepted.iter().any(|(_, task)| !is_known(self, place, task.id.as_str()));
+        that(!missing || in_doubt, "has a task that is not in the state, and is not unknown");
         that(
             row.attempts as usize == known + old_doubts + usize::from(in_doubt),
             "does not count its attempts",

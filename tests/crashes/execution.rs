@@ -15,7 +15,6 @@ use batchveo::schedule::Halt;
 use batchveo::schedule::gate::Gate;
 use batchveo::store::{Durability, ImportOptions, Owner, Selection};
 use futures::FutureExt as _;
-use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
 use super::BIRTH;
@@ -124,10 +123,7 @@ struct Telling {
 
 impl Telling {
     fn new(story: &Story, folder: PathBuf, crashes: &[u32], traced: bool) -> Self {
-        let state = folder.join("state.db");
-        let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&state, access).expect("a state file");
-        let world = World::new(story.clone(), connection, crashes, traced);
+        let world = World::new(story.clone(), &folder, crashes, traced);
         Self {
             story: story.clone(),
             folder,

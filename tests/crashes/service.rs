@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use batchveo::generation::{Generation, PriceList};
 use batchveo::job::{Failure, FailureKind, Stamp, TaskId, Usd, Video};
 use batchveo::schedule::Transition;
 use futures::FutureExt as _;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::BIRTH;
 use super::checks::Checks;
@@ -61,6 +62,8 @@ impl Submission {
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) fate: TaskFate,
+    /// When it was made: with the request, or long after it.
+    pub(crate) born: Stamp,
     pub(crate) price: Usd,
 }
 
@@ -69,6 +72,7 @@ pub(crate) struct World {
     pub(crate) story: Story,
     /// The state file, seen from outside the process.
     pub(crate) state: Connection,
+    pub(crate) results: PathBuf,
     /// Samples by their number in the state file, in manifest order.
     pub(crate) samples: Vec<i64>,
     pub(crate) checks: Checks,
@@ -98,11 +102,15 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(story: Story, state: Connection, crashes: &[u32], traced: bool) -> Self {
+    /// The world before the first process, with its state file and results in `folder`.
+    pub(crate) fn new(story: Story, folder: &Path, crashes: &[u32], traced: bool) -> Self {
+        let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let state = Connection::open_with_flags(folder.join("state.db"), access).expect("a state file");
         Self {
             cents: story.cents,
             story,
             state,
+            results: folder.join("results.csv"),
             samples: Vec::new(),
             checks: Checks::default(),
             effects: 0,
@@ -218,7 +226,8 @@ impl World {
             early = Some(Submitted::NoMoney(failure(FailureKind::Money, "insufficient credits")));
         }
         let id = TaskId::new(&format!("task-{}", self.submissions.len())).expect("a good id");
-        let task = |fate| Some(Task { id: id.clone(), fate, price });
+        let task =
+            |fate: TaskFate| Some(Task { id: id.clone(), fate, born: arrived + fate.made_after, price });
         let (answer, task) = match (early, fate) {
             (Some(answer), _) => (answer, None),
             (None, Fate::Accepted(fate)) => (Submitted::Accepted(id.clone()), task(fate)),
@@ -262,9 +271,8 @@ impl World {
             }
             Look::Throttled(cause, wait) => return (Polled::NotAnswered(refusal(cause, wait)), answered),
         }
-        let Submission { arrived: born, task, .. } = &self.submissions[index];
-        let fate = task.as_ref().expect("found by its task").fate;
-        (seen(fate, *born, arrived, index), answered)
+        let Task { fate, born, .. } = self.submissions[index].task.as_ref().expect("found by its task");
+        (seen(*fate, *born, arrived, index), answered)
     }
 }
 
@@ -435,8 +443,10 @@ impl EventSink for &Process<'_> {
                 self.stall();
             }
         } else if let RunEvent::Started { restored } = event {
+            self.world().check_growing_results();
             self.effect(|| format!("the run begins, {restored} restored"));
         } else if matches!(event, RunEvent::Finished) {
+            self.world().check_growing_results();
             self.effect(|| "the run is over".to_owned());
         }
     }

@@ -120,6 +120,9 @@ pub(crate) enum Fate {
 /// What becomes of a task.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskFate {
+    /// From the arrival of its request to its birth: a request that is not answered may sit in a
+    /// queue for nearly as long as the program waits for the answer.
+    pub(crate) made_after: Duration,
     pub(crate) lasts: Duration,
     /// The service denies knowing it before it is this old.
     pub(crate) known_after: Duration,
@@ -320,7 +323,8 @@ impl Story {
             return Fate::Refused(cause, dice.one_in(3).then(|| dice.secs(0, 20)));
         }
         if dice.happens(often(SILENT)) {
-            return Fate::Doubt(dice.one_in(2).then_some(task), Duration::from_secs(60));
+            let late = TaskFate { made_after: dice.secs(0, 55), ..task };
+            return Fate::Doubt(dice.one_in(2).then_some(late), Duration::from_secs(60));
         }
         if dice.happens(often(DOUBTED)) {
             return Fate::Doubt(dice.one_in(2).then_some(task), dice.millis(10, 3_000));
@@ -356,7 +360,7 @@ impl Story {
         } else {
             lasts
         };
-        TaskFate { lasts, known_after, ending }
+        TaskFate { made_after: Duration::ZERO, lasts, known_after, ending }
     }
 
     /// What the `n`th look at a task meets.
