@@ -18,7 +18,7 @@ pub enum Exit {
     Unsuccessful,
     /// Usage, sheet or configuration is wrong. Nothing was bought.
     Refused,
-    /// The run stopped before its end and can be resumed: key, money, outage, disk.
+    /// The run stopped before its end and can be resumed: key, money, cap, outage, disk, time.
     Stopped,
     /// Another process holds the state file or the account.
     Held,

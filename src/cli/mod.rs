@@ -63,7 +63,7 @@ Exit codes:
   0    every sample succeeded, or no more failed than --max-failures allows
   1    finished, but some samples did not succeed
   2    usage, sheet or configuration is wrong; nothing was bought
-  3    stopped and resumable: key, money, outage, disk
+  3    stopped and resumable: key, money, cap, outage, disk, time
   4    another process holds the state file or the account
   130  interrupted (Ctrl-C), resumable
   143  terminated (SIGTERM, or its terminal was closed), resumable";
