@@ -49,10 +49,9 @@ impl World {
     }
 
     async fn buy(&self, prompt: &str) -> TaskId {
-        match self.submit(prompt).await {
-            Submitted::Accepted(task) => task,
-            other => panic!("{prompt}: {other:?}"),
-        }
+        let answer = self.submit(prompt).await;
+        let Submitted::Accepted(task) = answer else { panic!("{prompt}: {answer:?}") };
+        task
     }
 
     async fn look(&self, task: &TaskId) -> Polled {

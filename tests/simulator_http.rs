@@ -203,8 +203,8 @@ async fn what_a_fault_does_to_a_real_connection() {
 async fn a_connection_is_dropped_before_the_body_has_come() {
     let server = Server::with("what='drop'; when='before'", Clock::virtual_from(Stamp::BIRTH)).await;
     let mut stream = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
-    let head = "POST /api/v1/generateTask/veo-3-1 HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let request = "POST /api/v1/generateTask/veo-3-1 HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
     // An end or a reset, by what of the request was still on its way.
     let _ = stream.read_to_end(&mut heard).await;

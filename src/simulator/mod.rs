@@ -11,6 +11,7 @@
 //! [`FailCode::ALL`]. A [`Scenario`] makes trouble for all of them.
 
 mod connection;
+mod envelope;
 mod fate;
 mod fault;
 mod http;
@@ -22,6 +23,7 @@ mod named;
 mod request;
 mod scenario;
 mod scenario_file;
+mod scenario_values;
 mod task;
 mod verdict;
 mod window;

@@ -9,16 +9,15 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Settings;
+use super::envelope::{Accepted, state_at, success, too_late};
 use super::fate::{self, FailCode, Fate, Marker, mix};
 use super::fault::{Deed, NoMoney, Wrong};
 use super::judge::{Breach, Endpoint, Injected, Judge};
 use super::ledger::{Acceptance, Ledger, LedgerError};
 use super::request::{self, Request, RequestHash};
-use super::scenario::Quirks;
 use super::task::Task;
 use super::verdict::{AskedBasis, Verdict};
 use crate::job::{Stamp, UnixMillis, Usd};
@@ -119,38 +118,6 @@ struct Served {
     body: Vec<u8>,
     request: RequestHash,
     salt: u64,
-}
-
-#[derive(Serialize)]
-struct Success<T> {
-    code: u16,
-    message: &'static str,
-    data: T,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Accepted<'a> {
-    task_id: &'a str,
-}
-
-/// The `data` of a status answer. `costTime` comes with successes only, as in the vendor's samples.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TaskState<'a> {
-    task_id: &'a str,
-    state: &'a str,
-    create_time: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    complete_time: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost_time: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_json: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fail_code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fail_msg: Option<&'static str>,
 }
 
 impl Model {
@@ -454,12 +421,6 @@ impl Model {
     }
 }
 
-/// What a proxy answers in the end for a service that did nothing.
-fn too_late() -> Reply {
-    let envelope = json!({ "code": 504, "message": "Gateway timeout", "data": null });
-    Reply { status: 504, retry_after: None, body: envelope.to_string().into_bytes() }
-}
-
 const fn count_wrong(injected: &mut Injected, wrong: &Wrong) {
     let number = if matches!(wrong.status, 200..=299) { wrong.code } else { wrong.status };
     let count = match number {
@@ -488,45 +449,4 @@ fn knows_key(caller: Caller<'_>, key: Option<&SecretString>) -> bool {
             .map(str::trim)
             .is_some_and(|token| key.map_or_else(|| !token.is_empty(), |key| key.expose_secret() == token)),
     }
-}
-
-/// How a task stands at `now`.
-fn state_at<'a>(task: &Task, task_id: &'a str, now: UnixMillis, quirks: Quirks<'a>) -> TaskState<'a> {
-    let Fate { duration_ms, waiting_ms, failure } = task.fate;
-    let ends = task.created.0.saturating_add(i64::from(duration_ms));
-    let ended = duration_ms != Fate::NEVER && now.0 >= ends;
-    let made = ended && failure.is_none();
-    let failure = failure.filter(|_| ended);
-    let state = if made {
-        "success"
-    } else if ended {
-        "failed"
-    } else if let Some(state) = quirks.state {
-        state
-    } else if now.0 < task.created.0.saturating_add(i64::from(waiting_ms)) {
-        "pending"
-    } else {
-        "processing"
-    };
-    let result = || {
-        let Task { request, nth, .. } = task;
-        let url = format!("https://simulated.invalid/{request}-{nth}.mp4");
-        let result = json!({ "resultUrls": if quirks.no_url { vec![] } else { vec![url] } });
-        if quirks.result_object { result } else { result.to_string().into() }
-    };
-    TaskState {
-        task_id,
-        state,
-        create_time: task.created.0,
-        complete_time: ended.then_some(ends),
-        cost_time: made.then(|| duration_ms.saturating_sub(waiting_ms)),
-        result_json: made.then(result),
-        fail_code: failure.map(FailCode::as_str),
-        fail_msg: failure.map(FailCode::message),
-    }
-}
-
-fn success<T: Serialize>(data: T) -> Vec<u8> {
-    serde_json::to_vec(&Success { code: 200, message: "success", data })
-        .expect("strings and numbers always become JSON")
 }

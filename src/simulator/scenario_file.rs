@@ -3,11 +3,9 @@
 //! Every field is checked here, and a field that does not belong is an error: a fault that does not
 //! strike because of a slip would make a rehearsal say too much.
 
-use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use toml::Spanned;
 
 use super::fate::FailCode;
@@ -16,8 +14,9 @@ use super::fault::{
 };
 use super::named::NAMED;
 use super::scenario::Scenario;
+use super::scenario_values::{Dollars, Part, Share, Span};
 use super::window::{Beat, Window};
-use crate::job::{Stamp, Usd};
+use crate::job::Stamp;
 
 /// How long a task that never ends keeps its slot, unless the scenario says otherwise: the vendor's
 /// code `PROCESSING_TIMEOUT` says that the service gives up some day, and no page says when.
@@ -161,89 +160,6 @@ enum Place {
 enum Codes {
     Word(String),
     List(Vec<String>),
-}
-
-/// 0 to 1.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "f64")]
-struct Share(f64);
-
-impl TryFrom<f64> for Share {
-    type Error = String;
-
-    fn try_from(share: f64) -> Result<Self, String> {
-        if (0.0..=1.0).contains(&share) {
-            Ok(Self(share))
-        } else {
-            Err(format!("{share} is no share: use a number from 0 to 1, such as 0.05"))
-        }
-    }
-}
-
-/// A span of time in words, or in whole seconds.
-#[derive(Debug, Clone, Copy)]
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Words;
-        impl de::Visitor<'_> for Words {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a span of time such as \"90s\" or \"10m\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                humantime::parse_duration(text)
-                    .map(Span)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_str(Words)
-    }
-}
-
-/// A limit: a number, or a share of the documented one.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a limit is a number from 1, or a share such as \"50%\"")]
-enum Part {
-    Count(NonZeroU32),
-    Percent(Percent),
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct Percent(u32);
-
-impl TryFrom<String> for Percent {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        let percent = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
-        percent.filter(|percent| (1..=100).contains(percent)).map(Self).ok_or("not 1% to 100%")
-    }
-}
-
-impl From<Part> for Amount {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::Count(count) => Self::Count(count),
-            Part::Percent(Percent(percent)) => Self::Percent(percent),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "f64")]
-struct Dollars(Usd);
-
-impl TryFrom<f64> for Dollars {
-    type Error = String;
-
-    fn try_from(dollars: f64) -> Result<Self, String> {
-        Usd::from_dollars(dollars).map(Self).ok_or_else(|| format!("{dollars} is no amount of dollars"))
-    }
 }
 
 /// Reads a scenario.
@@ -502,5 +418,32 @@ const fn usual_message(code: u16) -> &'static str {
         504 => "Gateway timeout",
         300..=399 => "Moved",
         _ => "Internal server error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_or_looking_at_the_clock_panic(
+            head in prop_oneof![Just(""), Just("[[fault]]\nwhat = 'no_connection'\n"), Just("[[fault]]\nwhat = 'limits'\n")],
+            lines in proptest::collection::vec(prop_oneof![
+                Just("[[fault]]".to_owned()),
+                "(what = '(cut|no_connection|limits|fail|never_ends)')",
+                "(from|until|every|for|by|first|holds) = '([0-9]{1,20}(ns|s|m|y))'",
+                "(share|accepted|balance) = (-?[0-9]{1,9}|nan|inf|0\\.5)",
+                "(requests|tasks) = ('[0-9]{1,12}%'|[0-9]{1,12})",
+                "\\PC{0,20}",
+            ], 0..5),
+            now: u64,
+        ) {
+            let Ok(scenario) = read("any", &(head.to_owned() + &lines.join("\n"))) else { return Ok(()) };
+            let now = Stamp::from_nanos(now);
+            scenario.is_closed(now);
+            prop_assert!(scenario.next_closure_edge(now).is_none_or(|edge| edge >= now));
+        }
     }
 }

@@ -112,6 +112,10 @@ impl StoreError {
             Self::Sqlite(error) => error.sqlite_error().is_some_and(|error| lacks_room(error.extended_code)),
             Self::Unreadable { source, .. } => full(source),
             Self::Missing { .. }
+            | Self::Folder { .. }
+            | Self::ReadOnly { .. }
+            | Self::Broken { .. }
+            | Self::LostLog { .. }
             | Self::NotAStateFile { .. }
             | Self::OtherVersion { .. }
             | Self::OtherOwner { .. }

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -17,6 +17,9 @@ use super::StoreError;
 pub(super) const APPLICATION_ID: u32 = 0x6276_656f;
 /// The version this program reads and writes.
 pub(super) const VERSION: u32 = 1;
+/// Added to the version while a process writes with a write-ahead log, so that the header alone
+/// tells that the file is not whole without its log: after a crash, what was bought last is there.
+pub(super) const HAS_LOG: u32 = 1 << 16;
 
 /// Memory for pages, per connection, in KiB: enough for the hot pages of 1,000 tasks in flight and
 /// independent of the size of the sheet.
@@ -94,13 +97,37 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 /// Whether the file at `path` is a state file that this program can read; `false` when there is
 /// none.
 pub(super) fn inspect(path: &Path) -> Result<bool, StoreError> {
+    if path.is_dir() {
+        return Err(StoreError::Folder { path: path.into() });
+    }
+    let Some(version) = version(path)? else { return Ok(false) };
+    if version & !HAS_LOG != VERSION {
+        return Err(StoreError::OtherVersion { path: path.into(), found: version & !HAS_LOG });
+    }
+    // Asked twice: a process that ends says so in the file before it removes the log.
+    let has_log = || Ok::<_, StoreError>(self::version(path)?.is_some_and(|version| version & HAS_LOG != 0));
+    if has_log()? && !log_of(path).exists() && has_log()? {
+        return Err(StoreError::LostLog { path: path.into(), log: log_of(path) });
+    }
+    Ok(true)
+}
+
+/// The write-ahead log of the state file at `path`.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// The version in the header of the file at `path`, if there is one and it is ours.
+fn version(path: &Path) -> Result<Option<u32>, StoreError> {
     let mut header = Vec::with_capacity(100);
     match File::open(path) {
         Ok(file) => file
             .take(100)
             .read_to_end(&mut header)
             .map_err(|source| StoreError::Unreadable { path: path.into(), source })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(StoreError::Unreadable { path: path.into(), source }),
     };
     let word = |at: usize| {
@@ -110,8 +137,5 @@ pub(super) fn inspect(path: &Path) -> Result<bool, StoreError> {
     if !header.starts_with(b"SQLite format 3\0") || word(68) != APPLICATION_ID {
         return Err(StoreError::NotAStateFile { path: path.into() });
     }
-    match word(60) {
-        VERSION => Ok(true),
-        found => Err(StoreError::OtherVersion { path: path.into(), found }),
-    }
+    Ok(Some(word(60)))
 }

@@ -469,8 +469,8 @@ fn foreign_and_future_files_are_left_alone() {
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(Store::read_only(&path), Err(StoreError::Missing { .. })));
     let store = Store::open(&path, &owner, Durability::Full, NOW).unwrap();
-    store.connection.pragma_update(None, "user_version", 2).unwrap();
     drop(store);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
     refused("schema version 2");
 }
 
