@@ -189,7 +189,12 @@ impl Telling {
             open(&self.folder.join("state.db"), wall).expect("the state file of a run that ended");
         let stamp = batch.stamp_at(wall).expect("a state file that can be read");
         let before = rows_of(batch.store());
-        batch.retry(&UNSUCCESSFUL, stamp, timeout).expect("a state file that can be written");
+        let mut retry = |stamp| batch.retry(&UNSUCCESSFUL, stamp, timeout).expect("a sound state file");
+        // Doubts that are too young are put back as soon as they may be.
+        if let Some(next) = retry(stamp).next {
+            self.now = self.now + next.since(stamp);
+            retry(next);
+        }
         let after = rows_of(batch.store());
         let now = self.now;
         let world = self.world();
