@@ -32,6 +32,9 @@ fn a_rehearsal_makes_every_sample_and_again_makes_none() {
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path("s.json")).unwrap()).unwrap();
     assert_eq!(summary["counts"]["succeeded"], 5);
+    let dollars = |name: &str| summary[name].as_f64().unwrap();
+    let fell = dollars("balance_before_usd") - dollars("balance_after_usd");
+    assert!((fell - dollars("cost_usd")).abs() < 0.005, "{summary}");
     assert!(std::fs::read_to_string(folder.path("e.ndjson")).unwrap().lines().count() > 15);
 
     let again = folder.run(line, &[]);

@@ -241,6 +241,7 @@ impl Job<'_> {
         let birth = batch.store().birth();
         let mut sinks =
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
+        sinks.digest.first_balance = balance;
         let results = self.paths.results.clone();
         let (prices, grace) = (args.price.list, args.grace);
         let run = Run { clock, gate, config, selection: selection.clone(), prices, results, grace };
@@ -273,7 +274,6 @@ impl Job<'_> {
                 let _ = stop.send(());
             }
         };
-        sinks.digest.first_balance = sinks.digest.first_balance.or(balance);
         self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
     }
 
