@@ -359,8 +359,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The API's code: a fail code such as `CONTENT_VIOLATION`, or `http_503`.
     pub code: Option<String>,
-    /// One line for a person, at most [`Failure::LONGEST_MESSAGE`] characters, none of which acts on
-    /// a terminal.
+    /// One line for a person, cut after [`Failure::LONGEST_MESSAGE`] characters, none of which acts on
+    /// a terminal; an ellipsis is where it was cut.
     pub message: String,
 }
 

@@ -18,7 +18,7 @@
 //! for the rate, what went out in the 60 seconds before it is all that is allowed: the pace falls
 //! to just below that, nothing passes until a window of 60 s has room again (a server that counts
 //! refused requests would stay shut otherwise), and later the pace climbs back
-//! ([`super::allowance`]). A new pace is a new limiter, drained.
+//! (`schedule::allowance`). A new pace is a new limiter, drained.
 
 use std::num::NonZeroU32;
 use std::ops::Add;
