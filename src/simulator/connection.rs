@@ -2,7 +2,9 @@
 //!
 //! A handler cannot break the connection it answers on, so each has a switch that its reads and
 //! writes obey. An outage closes the port itself, so that connects are refused by the operating
-//! system; a listening socket cannot make them slow, so a slow connect is shown as a refused one.
+//! system. A listening socket can neither refuse some connects and not others nor make them slow: where
+//! a scenario wants that, the connection is made and breaks before its request is read, which leaves a
+//! client in doubt where a failed connect would not. In memory there is no such limit.
 
 use std::future::{Future, pending};
 use std::io::{self, IoSlice};

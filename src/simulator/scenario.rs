@@ -18,6 +18,30 @@ use crate::job::{Limits, Stamp, Usd};
 pub use super::scenario_file::ScenarioError;
 
 /// Faults that strike together. The default has none.
+///
+/// As text, a scenario is `about = "a line"` and any number of `[[fault]]`, each with `what` and the
+/// fields that go with it:
+///
+/// | `what` | fields of its own | what happens |
+/// |---|---|---|
+/// | `answer` | `status`, `code`, `message`, `body`, `retry_after`, `accepted` | a request is answered this; `body` is `json`, `no_data`, `html`, `truncated` or `empty` |
+/// | `cut` | `accepted` | the connection breaks in the middle of the answer |
+/// | `drop` | `when` | the connection breaks `before` the request is read, or `after` it is carried out |
+/// | `slow` | `by`, `accepted` | the answer comes so much later |
+/// | `no_connection` | `by` | no connection is made, which takes so long to be told |
+/// | `unknown` | `first` | a task is 404, for its first so long or for good |
+/// | `state` | `state` | a task that is alive is in this state |
+/// | `fail` | `codes` | a task fails with one of these, or of `all` |
+/// | `never_ends` | `holds` | a task is made for ever, and keeps its slot so long (30 minutes) |
+/// | `no_url`, `result_object` | | a task succeeds without a URL, or with `resultJson` as an object |
+/// | `limits` | `requests`, `tasks` | less is allowed: a number, or a share such as `"50%"` |
+/// | `money` | `balance`, `told` | the account holds so many dollars, and being empty is told as `400`, `402` or `fail_code` |
+///
+/// The first five strike requests: `where` is `submit`, `status`, `balance`, `any` (which it is
+/// without), or a list of these. `accepted` is the share of struck submissions that are accepted all
+/// the same: half, but none where the number is a refusal by the vendor's pages (429, 503, 4xx but
+/// 408). Requests and tasks are struck by `share` (0 to 1, all without it). All but `money` have a
+/// window, of the simulation's clock: `from`, `until`, and `every` with `for` to come again.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scenario {
     pub(super) about: String,
