@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::UsageError;
 use super::exit::Exit;
-use super::paths::locate;
+use super::paths::{about_state, locate};
 use super::values::status;
 use crate::harmless::Harmless;
 use crate::job::Status;
@@ -51,7 +51,16 @@ pub struct ExportArgs {
 /// There is no such run, a file is in the way, or it cannot be written.
 pub fn perform(args: &ExportArgs, screen: &mut dyn Write, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
     let state = locate(args.run.as_deref(), Path::new("."))?;
-    let store = Store::read_only(&state)?;
+    write_from(&state, args, screen, stdout).map_err(|error| about_state(error, &state))
+}
+
+fn write_from(
+    state: &Path,
+    args: &ExportArgs,
+    screen: &mut dyn Write,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let store = Store::read_only(state)?;
     let filter = ResultFilter {
         statuses: args.statuses.clone(),
         removed: args.removed,

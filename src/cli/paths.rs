@@ -101,6 +101,18 @@ pub fn locate(given: Option<&Path>, folder: &Path) -> Result<PathBuf, UsageError
     }))
 }
 
+/// The same error, with the state file's name where the database speaks, which does not know it.
+#[must_use]
+pub fn about_state(error: anyhow::Error, state: &Path) -> anyhow::Error {
+    let speaks = error.chain().any(|cause| cause.is::<rusqlite::Error>() || cause.is::<serde_json::Error>());
+    let named = || format!("{error:#}").contains(&*state.to_string_lossy());
+    if !speaks || named() {
+        return error;
+    }
+    let shown = state.display();
+    error.context(format!("{shown}: if it is damaged, put a copy of it back in its place"))
+}
+
 fn only_state(folder: &Path) -> Result<PathBuf, UsageError> {
     let mut states = states_in(folder)
         .map_err(|error| UsageError(format!("looking for state files in {}: {error}", folder.display())))?;
@@ -144,6 +156,9 @@ fn is_state(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::BatchError;
+    use crate::cli::exit::Exit;
+    use crate::store::StoreError;
     use std::fs;
 
     fn chosen(sheet: &str, state: Option<&str>, results: Option<&str>, simulated: bool) -> (String, String) {
@@ -181,6 +196,18 @@ mod tests {
         let error =
             RunPaths::choose(&Source::File("p.csv".into()), None, Some("-".into()), false).unwrap_err();
         assert!(error.to_string().contains("export"));
+    }
+
+    #[test]
+    fn what_the_database_says_names_the_state_file() {
+        let state = Path::new("s.db");
+        let store = || StoreError::from(rusqlite::Error::InvalidQuery);
+        let late = anyhow::Error::from(BatchError::Engine(store().into()));
+        let told = about_state(late, state);
+        assert!(format!("{told:#}").starts_with("s.db: "), "{told:#}");
+        assert_eq!(Exit::of(&told), Exit::Stopped, "it is still the error that it was");
+        let other = anyhow::Error::from(StoreError::Missing { path: state.into() });
+        assert_eq!(format!("{:#}", about_state(other, state)), "s.db does not exist: nothing was run yet");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::paths::locate;
+use super::paths::{about_state, locate};
 use crate::harmless::{self, Harmless};
 use crate::job::{Limits, Stamp, Status, UnixMillis, Usd};
 use crate::report::wording::{About, Count, Money, Of};
@@ -76,7 +76,8 @@ struct Doubtful {
 /// There is no such run, or its state file cannot be read.
 pub fn perform(args: &StatusArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
     let state = locate(args.run.as_deref(), Path::new("."))?;
-    let standing = standing(&Store::read_only(&state)?)?;
+    let standing = Store::read_only(&state).map_err(anyhow::Error::from).and_then(|store| standing(&store));
+    let standing = standing.map_err(|error| about_state(error, &state))?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&standing)?)?;
     } else {

@@ -17,7 +17,7 @@ use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
 use crate::cli::exit::Exit;
-use crate::cli::paths::RunPaths;
+use crate::cli::paths::{RunPaths, about_state};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
@@ -57,9 +57,10 @@ pub fn perform(
     }
     let RunPlan { source, paths, destination, time_scale, limits } = RunPlan::resolve(args, environment)?;
     args.summary.as_deref().map(check_summary).transpose()?;
+    let state = paths.state.clone();
     let job = Job { args, source, paths, time_scale, limits, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match destination {
+    let ended = match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
             let settings = Settings { seed, fail_rate, scenario, ..Settings::default() };
             runtime.block_on(job.rehearse(settings, balance))
@@ -67,7 +68,8 @@ pub fn perform(
         Destination::Api { base_url, key } => {
             runtime.block_on(job.buy(&base_url, key, &state_home(environment)?))
         }
-    }
+    };
+    ended.map_err(|error| about_state(error, &state))
 }
 
 /// A run as it was asked for.
