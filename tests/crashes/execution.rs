@@ -299,6 +299,9 @@ impl Telling {
         results: &Path,
     ) -> Result<Option<Finished>, BatchError> {
         let (clock, config) = (process.clock.clone(), self.story.config(process.world().mended));
+        // By this clock, and fixed now: when the loop first waits for it is not the story's to say.
+        let interrupted = self.story.interrupted_at.filter(|at| *at > self.now);
+        let interrupted = interrupted.map(|at| clock.now() + at.since(self.now));
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now());
         if batch.has_work(&Selection::default(), PriceList::VENDOR)? {
             let balance = first_balance(process, &mut gate, &clock, config.retry.seed).await;
@@ -306,19 +309,14 @@ impl Telling {
                 return Ok(None);
             }
         }
-        let interrupted = self.story.interrupted_at.filter(|at| *at > self.now);
-        let shutdown = {
-            let clock = clock.clone();
-            let wait = interrupted.map(|at| at.since(self.now));
-            async move {
-                match wait {
-                    Some(wait) => clock.sleep(wait).await,
-                    None => std::future::pending().await,
-                }
+        let shutdown = async {
+            match interrupted {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         let run = Run {
-            clock,
+            clock: clock.clone(),
             gate,
             config,
             selection: Selection::default(),

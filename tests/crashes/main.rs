@@ -41,7 +41,7 @@ const WORKERS: u64 = 2;
 /// ten thousand everywhere takes most of an hour.
 const FEW: u32 = 14;
 const MANY: u32 = 60;
-const ONE_IN: u64 = 11;
+const ONE_IN: u64 = 13;
 /// One story in so many is told twice without a crash, and must be the same.
 const TWICE: u64 = 20;
 /// Crashes of one telling at most.
@@ -108,7 +108,8 @@ fn tell(runtime: &Runtime, seed: u64, once_failed: Option<&[u32]>) -> Sums {
     sums.effects += u64::from(uncrashed.effects);
     if seed.is_multiple_of(TWICE) {
         let mut again = stage.tell(runtime, &[], None, false);
-        if (again.effects, &again.statuses) != (uncrashed.effects, &uncrashed.statuses) {
+        let told = |told: &Told| (told.effects, told.checks, told.statuses.clone());
+        if told(&again) != told(&uncrashed) {
             again.violations.push("told twice, the story is not the same".to_owned());
         }
         sums.add(seed, &[], &again);
