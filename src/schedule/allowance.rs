@@ -15,6 +15,9 @@ use crate::job::Stamp;
 pub(super) struct Manner {
     /// Left free of what was in use at a refusal, in thousandths.
     pub(super) margin: u32,
+    /// What is kept at a refusal below what an earlier one had left, in thousandths: the limit has
+    /// fallen, and what was in use says little about how far.
+    pub(super) again: u32,
     /// The least that is always allowed, in thousandths of the documented limit.
     pub(super) floor: u32,
     /// From a refusal, or a climb that was borne, to the next climb.
@@ -74,7 +77,9 @@ impl Allowance {
 
     /// A request was refused when `in_use` was in use.
     pub(super) fn refused(&mut self, in_use: u32, now: Stamp) {
-        let left = in_use.min(self.allowed);
+        let fell_again = self.is_lowered() && !self.climbing;
+        let most = if fell_again { thousandths(self.allowed, self.manner.again) } else { self.allowed };
+        let left = in_use.min(most);
         let least = thousandths(self.documented, self.manner.floor).max(1);
         self.allowed =
             (left - thousandths(left, self.manner.margin).min(left)).max(least).min(self.documented);
@@ -112,7 +117,7 @@ fn thousandths(of: u32, share: u32) -> u32 {
 mod tests {
     use super::*;
 
-    const MANNER: Manner = Manner { margin: 20, floor: 100, patience: Duration::from_secs(60) };
+    const MANNER: Manner = Manner { margin: 20, again: 800, floor: 100, patience: Duration::from_secs(60) };
 
     /// Refusals and mean allowance over an hour in which `truth` is really allowed at each second and
     /// everything allowed is used.
@@ -160,6 +165,19 @@ mod tests {
         }
         assert_eq!(allowance.allowed(), 1_000);
         assert!(!allowance.is_lowered());
+    }
+
+    #[test]
+    fn a_limit_that_falls_while_all_of_it_is_used_is_found_in_a_few_steps() {
+        let mut allowance = Allowance::new(1_000, MANNER);
+        let truth = 300;
+        let mut refusals = 0;
+        while allowance.allowed() > truth {
+            refusals += 1;
+            // What went out in the last minute tells of the old limit.
+            allowance.refused(allowance.allowed(), Stamp::BIRTH);
+        }
+        assert!((4..=7).contains(&refusals), "{refusals}");
     }
 
     #[test]

@@ -36,8 +36,9 @@ pub const UNCLEAR_LOOKS: u32 = 5;
 /// buying stops: what is wrong is then the account, the price or the service rather than a row.
 pub const NOTHING_ACCEPTED: u32 = 20;
 
-/// Refusals of submissions in a row, with a wait between them and no acceptance, that show that there
-/// are too many tasks: one may be a hiccup.
+/// Refusals in a row that are believed where little was in use: of submissions, with a wait between
+/// them and no acceptance, that there are too many tasks; of looks, that there are too many requests.
+/// One may be a hiccup.
 pub const REFUSALS_THAT_TELL: u32 = 3;
 
 /// Looks answered after a submission was refused for "too many requests" that show that requests

@@ -51,7 +51,7 @@ pub const STALE_PERMIT: Duration = Duration::from_secs(2);
 /// count; a tenth of the documented pace is always tried, since a service that refuses more than
 /// that is away rather than busy; and a climb is borne once a whole window has been filled at its
 /// pace.
-const MANNER: Manner = Manner { margin: 20, floor: 100, patience: Duration::from_secs(63) };
+const MANNER: Manner = Manner { margin: 20, again: 800, floor: 100, patience: Duration::from_secs(63) };
 
 /// Whether a request may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,16 +153,20 @@ impl Gate {
         }
     }
 
-    /// A request that was sent at `sent` was refused because there had been too many. Those of
-    /// requests sent before the pace fell last say nothing new.
-    pub fn refused(&mut self, sent: Stamp, now: Stamp) {
+    /// A request that was sent at `sent` was refused because there had been too many; `sure` says
+    /// that it was not the only one. One alone is believed where about as much was in use as is
+    /// allowed. Refusals of what was sent before the pace fell last say nothing new.
+    pub fn refused(&mut self, sent: Stamp, sure: bool, now: Stamp) {
         if sent < self.fell_at {
             return;
         }
-        self.fell_at = now;
         self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
         // The refused request itself was one too many.
         let in_use = self.sent.total_until(sent, now).saturating_sub(1);
+        if !sure && u64::from(in_use) * 10 < u64::from(self.allowance.allowed()) * 9 {
+            return;
+        }
+        self.fell_at = now;
         self.allowance.refused(in_use, now);
         self.limiter = drained(self.pace(), &self.time);
     }
@@ -366,7 +370,7 @@ mod tests {
         while now < end {
             while let Some((at, request)) = answers.front().copied().filter(|(at, _)| *at <= now) {
                 answers.pop_front();
-                gate.refused(request, at);
+                gate.refused(request, true, at);
                 gate.pause_until(at + Duration::from_millis(500));
             }
             match gate.admit(now) {

@@ -179,6 +179,8 @@ pub struct Schedule {
     throttled: Option<(Stamp, Failure)>,
     trouble: u32,
     outage: Option<Outage>,
+    /// Looks in a row that were refused because there were too many requests.
+    refused_looks: u32,
     /// Looks in a row that told nothing.
     unclear_looks: u32,
     /// Tasks that the API knew when they were looked at last, and that have ended.
@@ -231,6 +233,7 @@ impl Schedule {
             throttled: None,
             trouble: 0,
             outage: None,
+            refused_looks: 0,
             unclear_looks: 0,
             known: Lately::default(),
             probing: false,

@@ -102,7 +102,8 @@ impl Schedule {
     /// A look, sent at `sent`, was refused because there were too many requests.
     pub(super) fn too_many_requests(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
         self.suspicion = None;
-        self.gate.refused(sent, now);
+        self.refused_looks += 1;
+        self.gate.refused(sent, self.refused_looks >= REFUSALS_THAT_TELL, now);
         self.everyone_waits(refusal, sent, now);
     }
 
@@ -132,6 +133,7 @@ impl Schedule {
     /// A look that was sent at `looked` told something about its task.
     pub(super) fn look_tells(&mut self, looked: Stamp, now: Stamp) {
         self.key_refusals = 0;
+        self.refused_looks = 0;
         if std::mem::take(&mut self.unclear_looks) >= OUTAGE_STREAK {
             self.pause.waits.recover();
         }
