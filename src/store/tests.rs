@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::generation::{AspectRatio, Draft, Generation, GenerationType, Mode, PriceList};
-use crate::job::{Attempt, Failure, FailureKind, Outcome, Status, TaskId, Usd, Video};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Status, TaskId, Usd, Video};
 use crate::manifest::{Adjusted, Entry, Problem, Record};
 use crate::schedule::{Change, Restored, Stored, Transition};
 
