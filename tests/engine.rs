@@ -317,7 +317,7 @@ const HALF: Limits = Limits {
 #[tokio::test]
 async fn at_half_the_documented_limits_a_run_loses_little_to_finding_out() {
     // The second cadence asks for more requests than the account allows, so that the pace falls too.
-    for (cadence, most_429) in [("fixed:90s,5s", 40), ("fixed:5s,1s", 90)] {
+    for (cadence, most_429) in [("fixed:90s,5s", 70), ("fixed:5s,1s", 140)] {
         let (none, told) = at_half_the_limits(HALF, cadence).await;
         let (throttled, found_out) = at_half_the_limits(Limits::DOCUMENTED, cadence).await;
         assert_eq!(none, 0);

@@ -40,8 +40,8 @@ pub(super) struct Allowance {
     step: u32,
     patience: Duration,
     climb_at: Stamp,
-    /// Whether the last change was a climb that nothing has tested yet.
-    climbing: bool,
+    /// From where it climbed, if the last change was a climb and has not been borne yet.
+    climbed_from: Option<u32>,
     /// Whether somebody wanted more than was allowed since the last change.
     wanted: bool,
 }
@@ -55,7 +55,7 @@ impl Allowance {
             step: thousandths(documented, FIRST_STEP).max(1),
             patience: manner.patience,
             climb_at: Stamp::BIRTH,
-            climbing: false,
+            climbed_from: None,
             wanted: false,
         }
     }
@@ -77,17 +77,19 @@ impl Allowance {
 
     /// A request was refused when `in_use` was in use.
     pub(super) fn refused(&mut self, in_use: u32, now: Stamp) {
-        let fell_again = self.is_lowered() && !self.climbing;
-        let most = if fell_again { thousandths(self.allowed, self.manner.again) } else { self.allowed };
-        let left = in_use.min(most);
+        let most = match self.climbed_from {
+            Some(before) => before,
+            None if self.is_lowered() => thousandths(self.allowed, self.manner.again),
+            None => self.allowed,
+        };
+        let left_free = thousandths(in_use, self.manner.margin);
         let least = thousandths(self.documented, self.manner.floor).max(1);
-        self.allowed =
-            (left - thousandths(left, self.manner.margin).min(left)).max(least).min(self.documented);
+        self.allowed = in_use.saturating_sub(left_free).min(most).max(least).min(self.documented);
+        let climbed = self.climbed_from.take().is_some();
         self.patience =
-            if self.climbing { (self.patience * 2).min(LONGEST_PATIENCE) } else { self.manner.patience };
+            if climbed { (self.patience * 2).min(LONGEST_PATIENCE) } else { self.manner.patience };
         self.step = thousandths(self.documented, FIRST_STEP).max(1);
         self.climb_at = now + self.patience;
-        self.climbing = false;
         self.wanted = false;
     }
 
@@ -96,14 +98,14 @@ impl Allowance {
         if !self.is_lowered() || !self.wanted || now < self.climb_at {
             return false;
         }
-        if self.climbing {
+        if self.climbed_from.is_some() {
             // The climb before was used in full and borne.
             self.step = self.step.saturating_mul(2);
             self.patience = self.manner.patience;
         }
+        self.climbed_from = Some(self.allowed);
         self.allowed = self.allowed.saturating_add(self.step).min(self.documented);
         self.climb_at = now + self.manner.patience;
-        self.climbing = true;
         self.wanted = false;
         true
     }

@@ -10,11 +10,11 @@ use super::allowance::Manner;
 use super::{ACCEPTED_WITHIN, Action, Schedule};
 
 /// How the slots in use fall and climb. One hundredth is left free for tasks whose end nobody has
-/// noticed yet; a hundredth is always tried; and a climb, whose slots fill at once, is borne when half
-/// a minute later none was refused. What is alive at a refusal is what is allowed, so nothing more is
+/// noticed yet; a hundredth is always tried; and a climb, whose slots fill at once, is borne when a
+/// minute later none was refused. What is alive at a refusal is what is allowed, so nothing more is
 /// given up when there is another.
 pub(super) const MANNER: Manner =
-    Manner { margin: 10, again: 1_000, floor: 10, patience: Duration::from_secs(30) };
+    Manner { margin: 10, again: 1_000, floor: 10, patience: Duration::from_secs(60) };
 
 impl Schedule {
     /// Slots to give to the semaphore, or to take back from it for samples that gave theirs up.
