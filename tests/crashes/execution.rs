@@ -201,10 +201,10 @@ impl Telling {
         for (place, (before, after)) in before.iter().zip(&after).enumerate() {
             let put_back = before.status != after.status;
             let in_doubt = before.status == Status::Unknown;
-            let sent = world.sent_for(place);
+            let last = world.sent_for(place).last().map(|(_, last)| last.arrived);
             if in_doubt {
                 // A request is on its way for three seconds at most.
-                let age = sent.last().map(|(_, last)| now.since(last.arrived) + Duration::from_secs(3));
+                let age = last.map(|arrived| now.since(arrived) + Duration::from_secs(3));
                 world.checks.that(!put_back || age.is_none_or(|age| age >= timeout), || {
                     format!("sample {} is put back when its doubt is {age:?} old", before.sample)
                 });

@@ -58,6 +58,15 @@ impl Submission {
     }
 }
 
+impl Submission {
+    /// Whether its sample may be sent again: it was surely not accepted, or its task failed.
+    fn may_be_followed(&self) -> bool {
+        let failed = self.task.as_ref().is_some_and(|task| matches!(task.fate.ending, Ending::Fails(_)));
+        let accepted = self.delivered && matches!(self.answer, Submitted::Accepted(_));
+        (accepted && failed) || self.surely_not_accepted()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
@@ -158,10 +167,9 @@ impl World {
     }
 
     /// What was sent for a sample, with its number, since it was put back if it was.
-    pub(crate) fn sent_for(&self, sample: usize) -> Vec<(usize, Submission)> {
+    pub(crate) fn sent_for(&self, sample: usize) -> impl Iterator<Item = (usize, &Submission)> {
         let from = self.put_back.get(&sample).map_or(0, |(from, _)| *from);
-        let sent = self.submissions.iter().enumerate().skip(from);
-        sent.filter(|(_, sent)| sent.sample == sample).map(|(at, sent)| (at, sent.clone())).collect()
+        self.submissions.iter().enumerate().skip(from).filter(move |(_, sent)| sent.sample == sample)
     }
 
     /// What holds when a submission is about to be sent.
@@ -174,14 +182,12 @@ impl World {
         self.checks.that(state.as_deref() == Ok("submitting"), || {
             format!("sample {id} is sent without a durable intent: {state:?}")
         });
-        for (_, earlier) in self.sent_for(sample) {
-            let failed = earlier.delivered
-                && earlier.task.as_ref().is_some_and(|task| matches!(task.fate.ending, Ending::Fails(_)))
-                && matches!(earlier.answer, Submitted::Accepted(_));
-            self.checks.that(failed || earlier.surely_not_accepted(), || {
-                format!("sample {id} is sent again after {:?} at {:?}", earlier.answer, earlier.arrived)
-            });
-        }
+        let bad: Vec<_> = self
+            .sent_for(sample)
+            .filter(|(_, earlier)| !earlier.may_be_followed())
+            .map(|(_, earlier)| format!("{:?} at {:?}", earlier.answer, earlier.arrived))
+            .collect();
+        self.checks.that(bad.is_empty(), || format!("sample {id} is sent again after {bad:?}"));
     }
 
     fn is_refused(&self) -> Option<Failure> {

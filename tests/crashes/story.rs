@@ -191,7 +191,7 @@ impl Story {
         let dice = &mut Dice::of(&[seed, 0]);
         let weather = Weather::draw(dice);
         let calm = weather.0.iter().all(|often| *often == 0);
-        let rows = if dice.one_in(3) { dice.between(1, 12) } else { dice.between(1, 5) };
+        let rows = if dice.one_in(6) { dice.between(1, 12) } else { dice.between(1, 4) };
         let rows: Vec<_> = (0..rows)
             .map(|_| Row {
                 samples: if dice.one_in(5) { dice.count(2, 3) } else { 1 },
