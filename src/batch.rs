@@ -129,10 +129,21 @@ impl Batch {
     pub fn retry(
         &mut self,
         statuses: &[Status],
+        selection: &Selection,
         now: Stamp,
         task_timeout: Duration,
     ) -> Result<Retried, BatchError> {
-        Ok(self.store.retry(statuses, now, task_timeout)?)
+        Ok(self.store.retry(statuses, selection, now, task_timeout)?)
+    }
+
+    /// From here on what is put back holds only if [`Batch::run`] follows: until then somebody may
+    /// say no.
+    ///
+    /// # Errors
+    ///
+    /// When the state file fails.
+    pub fn propose(&mut self) -> Result<(), BatchError> {
+        Ok(self.store.propose()?)
     }
 
     /// Reads the sheet into the state file and compares it with what is there; see [`Store::import`].
@@ -179,8 +190,11 @@ impl Batch {
         shutdown: impl Future<Output = ()>,
     ) -> Result<Finished, BatchError> {
         let Run { clock, gate, config, selection, prices, results, grace } = run;
+        self.store.agree()?;
+        self.store.outlast_others()?;
         let restored = self.store.restore(prices)?;
         let tally = self.store.tally(&Selection::default())?;
+        let failures = unsuccessful(&self.store.tally(&selection)?);
         let spent = self.store.spending()?;
         let queue = spawn_queue(self.store.cursor(&selection, prices)?).map_err(BatchError::Thread)?;
         let results = ResultsFile::begin(&results, &self.store)?;
@@ -194,7 +208,7 @@ impl Batch {
         } else {
             Writer::spawn(self.store, Some(results))?
         };
-        let before = Before { failures: unsuccessful(&tally), spent };
+        let before = Before { failures, spent };
         let schedule = Schedule::new(config, gate, before, clock.now());
         let world = World { api, clock, writer, queue, sink };
         let start = Start { schedule, restored, tally, spent, grace, halt };

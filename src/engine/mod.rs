@@ -32,13 +32,17 @@ use crate::schedule::retry::FullJitter;
 use crate::schedule::{
     Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
 };
-use crate::store::{Committed, StoreError, Writer, WriterError};
+use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost};
 
 mod progress;
 use progress::Books;
 
 /// Looks at the balance before a run gives up on a service that does not answer.
 const BALANCE_LOOKS: u32 = 4;
+
+/// Longest wait for the permit of the last look at the balance: nobody should wait for the end of a
+/// pause when the run is over.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
 
 /// What a run needs of the world.
 #[derive(Debug)]
@@ -95,6 +99,9 @@ pub enum EngineError {
     /// The core was told something impossible.
     #[error(transparent)]
     Illegal(#[from] IllegalEvent),
+    /// What a sample asks for is not known: a defect of this crate.
+    #[error("nobody knows what sample {0} asks for: this is a defect of batchveo")]
+    NoRequest(SampleId),
 }
 
 /// The first request of a run: the balance, through the gate, asked again a few times if the
@@ -169,7 +176,7 @@ struct Engine<'a, A, S> {
     committing: Vec<Intent>,
     told_pause: Option<Stamp>,
     told_allowed: (u32, u32),
-    told_halt: bool,
+    told_halt: Option<Halt>,
 }
 
 /// What the core wants next.
@@ -217,7 +224,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
         committing: Vec::new(),
         told_pause: None,
         told_allowed: schedule.allowed(),
-        told_halt: false,
+        told_halt: None,
         schedule,
         clock,
     };
@@ -282,7 +289,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             match woken {
                 Woken::Committed(result) => {
                     self.commit = None;
-                    let Committed { changes, trouble } = result?;
+                    let Committed { changes, trouble } = result.inspect_err(|_| self.tell_unwritten())?;
                     // First of all: what waited for this commit is then not sent.
                     if let Some(trouble) = trouble {
                         let halt = Halt::Disk(trouble.to_string());
@@ -291,10 +298,15 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     self.committed(&changes)?;
                 }
                 Woken::Answered(answer) => self.answered(answer)?,
-                Woken::Queue(Some(row)) => {
-                    let (entry, generation) = row?;
+                Woken::Queue(Some(Ok((entry, generation)))) => {
                     self.generations.insert(entry.sample, generation);
                     self.schedule.handle(Event::Admitted(entry), now)?;
+                }
+                // What is paid for can still be written down.
+                Woken::Queue(Some(Err(error))) => {
+                    queue_open = false;
+                    let halt = Halt::Disk(format!("the rows to come cannot be read: {error}"));
+                    self.schedule.handle(Event::StopBuying(halt), now)?;
                 }
                 Woken::Queue(None) => {
                     queue_open = false;
@@ -321,12 +333,16 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// Asks once what the account has left, so that what was bought can be compared with it. Not where
     /// nothing was bought, nor where somebody waits for the end or the key is no longer good.
     async fn ask_closing_balance(&mut self) {
-        let pointless = matches!(self.schedule.halt(), Some(Halt::Interrupted | Halt::KeyRefused(_)));
+        let pointless =
+            matches!(self.schedule.halt(), Some(Halt::Interrupted | Halt::KeyRefused(_) | Halt::Outage(_)));
         let now = self.clock.now();
         if pointless || self.books.progress(&self.schedule, now).spent_now == Usd::ZERO {
             return;
         }
         while let Admission::NotBefore(at) = self.schedule.admit(self.clock.now()) {
+            if at.since(now) > CLOSING_WAIT {
+                return;
+            }
             in_time(&self.clock, self.clock.sleep_until(at)).await;
         }
         self.books.request(self.clock.now());
@@ -383,6 +399,12 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         }
     }
 
+    /// Names on the log the tasks that were bought after the last commit, when there will be no other.
+    fn tell_unwritten(&mut self) {
+        self.batch.append(&mut self.schedule.take_changes());
+        tell_what_is_lost(&self.batch);
+    }
+
     /// What is durable now: tells it, and sends the submissions that waited for it.
     fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
         for change in changes {
@@ -401,16 +423,14 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     fn send(&mut self, intent: Intent) -> Result<(), EngineError> {
         let Intent { sample, attempt, permit } = intent;
         let now = self.clock.now();
-        let may_go = now.since(permit) <= STALE_PERMIT && self.schedule.halt().is_none();
-        match self.generations.get(&sample).filter(|_| may_go) {
-            Some(generation) => {
-                self.books.request(now);
-                let submission = self.api.submit(generation.clone());
-                self.calls
-                    .push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
-            }
-            None => self.schedule.handle(Event::NotSent { sample, attempt }, now)?,
+        if now.since(permit) > STALE_PERMIT || self.schedule.halt().is_some() {
+            self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
+            return Ok(());
         }
+        let generation = self.generations.get(&sample).cloned().ok_or(EngineError::NoRequest(sample))?;
+        self.books.request(now);
+        let submission = self.api.submit(generation);
+        self.calls.push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
         Ok(())
     }
 
@@ -449,10 +469,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             let (requests_per_minute, concurrent_tasks) = allowed;
             self.tell(&RunEvent::Allowed { requests_per_minute, concurrent_tasks });
         }
-        if !self.told_halt
-            && let Some(halt) = self.schedule.halt().cloned()
+        let halt = self.schedule.halt();
+        if self.told_halt.as_ref() != halt
+            && let Some(halt) = halt.cloned()
         {
-            self.told_halt = true;
+            self.told_halt = Some(halt.clone());
             self.tell(&RunEvent::BuyingStopped(&halt));
         }
     }

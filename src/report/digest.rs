@@ -18,7 +18,9 @@ pub struct Digest {
     pub first_balance: Option<Usd>,
     /// The last balance that was read, if more than one was.
     pub last_balance: Option<Usd>,
-    /// The first reason why buying stopped.
+    /// What had been bought by this process when that was read, as [`Progress::bought_now`].
+    pub bought_by_then: Usd,
+    /// The last reason why buying stopped.
     pub halt: Option<Halt>,
 }
 
@@ -36,10 +38,11 @@ impl EventSink for Digest {
         match event {
             RunEvent::Started { .. } => self.before = progress.tally,
             RunEvent::Balance(left) if self.first_balance.is_none() => self.first_balance = Some(*left),
-            RunEvent::Balance(left) => self.last_balance = Some(*left),
-            RunEvent::BuyingStopped(halt) => {
-                self.halt.get_or_insert_with(|| (*halt).clone());
+            RunEvent::Balance(left) => {
+                self.last_balance = Some(*left);
+                self.bought_by_then = progress.bought_now;
             }
+            RunEvent::BuyingStopped(halt) => self.halt = Some((*halt).clone()),
             RunEvent::Changed(_)
             | RunEvent::Paused { .. }
             | RunEvent::Allowed { .. }

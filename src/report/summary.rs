@@ -121,7 +121,7 @@ impl Summary {
             balance_after_usd: digest.last_balance,
             in_doubt: DoubtsTold::new(
                 &facts.doubts,
-                BalanceSays::new(digest.first_balance, digest.last_balance, last.bought_now),
+                BalanceSays::new(digest.first_balance, digest.last_balance, digest.bought_by_then),
             ),
             stopped: digest
                 .halt
@@ -342,7 +342,7 @@ mod tests {
         let kinds = [(FailureKind::Content, 9), (FailureKind::Transient, 3), (FailureKind::Doubt, 8)];
         let mut some = digest(&counts, None);
         some.last_balance = Some(Usd::from_cents(91_120));
-        some.last.bought_now = Usd::from_cents(32_820);
+        some.bought_by_then = Usd::from_cents(32_820);
         let doubt = |line, id: Option<&str>, index| Doubt {
             line,
             id: id.map(str::to_owned),

@@ -38,6 +38,8 @@ impl Lifetimes {
     pub(super) fn record(&mut self, age: Duration) {
         self.counts[bucket(age)] += 1;
         self.total += 1;
+        // An age that is more than half of what is known is news that cannot wait.
+        self.known = self.known.map(|known| known.max(age.saturating_mul(2)));
         if self.total >= ENOUGH && self.total.is_multiple_of(LOOK_EVERY) {
             let mut beyond = 0;
             let age = (0..BUCKETS).rev().find(|bucket| {

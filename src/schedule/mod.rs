@@ -178,6 +178,11 @@ pub struct Schedule {
     /// Since when every submission was refused because there were too many of something.
     throttled: Option<(Stamp, Failure)>,
     trouble: u32,
+    /// Since when answers to submissions speak of trouble, and looks tell nothing.
+    troubled_since: Option<Stamp>,
+    silent: Option<(Stamp, Failure)>,
+    /// Submissions in a row that were not sent because their permits had gone stale.
+    stale: u32,
     outage: Option<Outage>,
     /// Looks in a row that were refused because there were too many requests.
     refused_looks: u32,
@@ -232,6 +237,9 @@ impl Schedule {
             suspicion: None,
             throttled: None,
             trouble: 0,
+            troubled_since: None,
+            silent: None,
+            stale: 0,
             outage: None,
             refused_looks: 0,
             unclear_looks: 0,
@@ -312,6 +320,9 @@ impl Schedule {
         }
         if let Some(outage) = self.outage.as_ref() {
             not_before(outage.since + self.config.outage_timeout);
+        }
+        if let Some((since, _)) = self.silent.as_ref().filter(|_| self.watching) {
+            not_before(*since + self.config.outage_timeout);
         }
         if let Some(end) = self.ends_at().filter(|end| *end > now) {
             not_before(end);
@@ -439,7 +450,7 @@ impl Schedule {
         sample.phase = Phase::Submitting { attempt, permit: now };
         self.reserved = self.reserved + sample.price;
         if let Some(outage) = &mut self.outage {
-            outage.trial = Trial::Sent;
+            outage.trial = Trial::Sent(now);
         }
         self.submitting += 1;
         self.change(id, now, Transition::Intended(attempt));

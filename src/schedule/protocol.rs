@@ -92,12 +92,15 @@ pub enum Event {
         /// What it came to.
         answer: Polled,
     },
-    /// A callback named the task of a submission in doubt, whose number is the entry's `attempts`.
+    /// A callback named the task of a submission in doubt. The shell has looked the sample up: it is
+    /// still in doubt in the state file, or put back from it, and has had no other attempt since.
     TaskFound {
-        /// The sample.
+        /// The sample, as the state file has it; its `attempts` is the number of the submission.
         entry: Entry,
         /// The task's name.
         task: TaskId,
+        /// Whether it was put back, to be bought again.
+        put_back: bool,
     },
     /// A look at the balance was answered.
     Balance(Balance),

@@ -56,7 +56,7 @@ impl Backoff for FullJitter {
     fn next_backoff(&mut self) -> Option<Duration> {
         let ceiling =
             self.first.saturating_mul(1_u32.checked_shl(self.drawn).unwrap_or(u32::MAX)).min(self.last);
-        self.drawn = (self.drawn + 1).min(31);
+        self.drawn = self.drawn.saturating_add(1);
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
         let draw = mix(self.seed ^ u64::from(self.drawn));
         Some(Duration::from_nanos(draw % nanos.saturating_add(1)))
@@ -121,6 +121,8 @@ mod tests {
             assert!(*wait <= ceiling, "{n}: {wait:?}");
         }
         assert!(drawn.iter().any(|wait| *wait > Duration::from_secs(30)));
+        let distinct: std::collections::HashSet<_> = drawn.iter().collect();
+        assert_eq!(distinct.len(), drawn.len(), "no wait repeats, however many there are");
         let mut again = FullJitter::for_everyone(7);
         assert_eq!(drawn, (0..40).map(|_| again.next_wait()).collect::<Vec<_>>());
         again.recover();

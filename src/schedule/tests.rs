@@ -345,7 +345,7 @@ impl<'a> World<'a> {
             let known = matches!(self.rows[&entry.sample].row, Row::Ended { status: Status::Unknown, .. });
             if known && self.uncommitted.iter().all(|change| change.sample != entry.sample) {
                 self.doubted.remove(&entry.sample);
-                self.core.handle(Event::TaskFound { entry, task }, self.now).unwrap();
+                self.core.handle(Event::TaskFound { entry, task, put_back: false }, self.now).unwrap();
             }
         }
     }
@@ -701,6 +701,95 @@ fn refusals_that_do_not_end_stop_the_run_with_its_rows_pending() {
 }
 
 #[test]
+fn looks_that_tell_nothing_for_an_hour_end_the_watching() {
+    for unclear in [true, false] {
+        let task_timeout = Duration::from_hours(3);
+        let config = Config { collect_only: true, task_timeout, ..Config::default() };
+        let mut core = core(config);
+        let stored =
+            |n: i64| Stored::Running { task: TaskId::new(&format!("t{n}")).unwrap(), accepted: Stamp::BIRTH };
+        for n in 1..=20 {
+            let entry = Entry {
+                sample: SampleId(n),
+                attempts: 1,
+                paid_retries: 0,
+                price: PRICE,
+                not_before: Stamp::BIRTH,
+            };
+            core.handle(Event::Restored(Restored { entry, stored: stored(n) }), Stamp::BIRTH).unwrap();
+        }
+        let (mut now, mut looks) = (Stamp::BIRTH, 0);
+        while core.poll(now) != Step::Finished {
+            now = now + Duration::from_millis(200);
+            assert!(now.as_millis() < 2 * 3_600_000, "it never ends");
+            for (_, action) in actions(&mut core, now, now) {
+                let Action::Poll { sample, .. } = action else { continue };
+                looks += 1;
+                let failure = failure(FailureKind::Transient);
+                let answer = if unclear {
+                    Polled::Unclear(failure)
+                } else {
+                    Polled::NotAnswered(Refusal { cause: RefusalCause::Connect, retry_after: None, failure })
+                };
+                core.handle(Event::Polled { sample, answer }, now).unwrap();
+            }
+        }
+        // A reason to stop of its own, though nothing was to be bought anyway.
+        assert!(matches!(core.halt(), Some(Halt::Outage(_))), "{:?}", core.halt());
+        assert!(looks < 2_000, "{looks} looks at a service that is away");
+    }
+}
+
+#[test]
+fn an_answer_that_asks_for_no_wait_does_not_switch_the_backoff_off() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 50);
+    let (mut now, mut sent) = (Stamp::BIRTH, 0);
+    while now.as_millis() < 300_000 {
+        now = now + Duration::from_millis(100);
+        for sample in submits(&actions(&mut core, now, now)) {
+            sent += 1;
+            let failure = failure(FailureKind::Transient);
+            let refusal = Refusal { cause: RefusalCause::Rate, retry_after: Some(Duration::ZERO), failure };
+            let answer = Submitted::NotAccepted(refusal);
+            core.handle(Event::Submitted { sample, attempt: Attempt(1), answer }, now).unwrap();
+        }
+    }
+    assert!(sent < 40, "{sent}");
+}
+
+#[test]
+fn the_answer_to_an_older_submission_is_not_the_trials() {
+    let mut core = core(Config::default());
+    admit_many(&mut core, 100);
+    let mut now = Stamp::BIRTH;
+    let mut unanswered = Vec::new();
+    let doubt = || Submitted::InDoubt(failure(FailureKind::Doubt));
+    let mut doubts = 0;
+    while doubts < 10 {
+        now = now + Duration::from_secs(1);
+        for sample in submits(&actions(&mut core, now, now)) {
+            // One of the first stays unanswered for long.
+            if unanswered.is_empty() {
+                unanswered.push(sample);
+            } else {
+                doubts += 1;
+                core.handle(Event::Submitted { sample, attempt: Attempt(1), answer: doubt() }, now).unwrap();
+            }
+        }
+    }
+    core.handle(Event::Balance(crate::api::Balance::Left(None)), now).unwrap();
+    now = now + Duration::from_secs(1);
+    let trial = submits(&actions(&mut core, now, now));
+    assert_eq!(trial.len(), 1);
+    let late = Event::Submitted { sample: unanswered[0], attempt: Attempt(1), answer: doubt() };
+    core.handle(late, now).unwrap();
+    let later = actions(&mut core, now, now + Duration::from_secs(600));
+    assert_eq!(submits(&later), [], "the trial is under way");
+    assert!(!later.iter().any(|(_, action)| *action == Action::AskBalance));
+}
+
+#[test]
 fn a_run_that_gets_nothing_accepted_stops_with_the_cause() {
     let mut core = core(Config::default());
     admit_many(&mut core, 100);
@@ -828,7 +917,7 @@ fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
     let (spent, failures) = (core.spent, core.failures);
     let entry = Entry { sample: SampleId(1), attempts: 1, paid_retries: 0, price: PRICE, not_before: now };
     let task = TaskId::new("t1").unwrap();
-    let found = |entry| Event::TaskFound { entry, task: task.clone() };
+    let found = |entry| Event::TaskFound { entry, task: task.clone(), put_back: false };
     core.handle(found(entry), now).unwrap();
     assert_eq!((core.spent, core.failures + 1, core.running(), core.slots_held()), (spent, failures, 1, 1));
     let changes = core.take_changes();

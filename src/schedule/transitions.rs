@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::retry::AfterFailure;
 use super::{
     ACCEPTED_WITHIN, Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS,
-    LOST_AFTER, NEW_TASK, NOTHING_ACCEPTED, Phase, Restored, Sample, Schedule, Stored, Transition,
-    UNCLEAR_LOOKS, Watch,
+    LOST_AFTER, NEW_TASK, NOTHING_ACCEPTED, Phase, Restored, STALE_IN_A_ROW, Sample, Schedule, Stored,
+    Transition, UNCLEAR_LOOKS, Watch,
 };
-use crate::api::{Polled, Refusal, RefusalCause, Submitted, TaskFailure};
+use crate::api::{Polled, RefusalCause, Submitted, TaskFailure};
 use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, UnixMillis, Usd};
 
 impl Schedule {
@@ -28,12 +28,17 @@ impl Schedule {
             Event::QueueEnded => self.queue_ended = true,
             Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
             Event::NotSent { sample, attempt } => {
-                self.end_submission(sample, attempt, "not sent")?;
-                self.trial_may_go_again();
+                let permit = self.end_submission(sample, attempt, "not sent")?;
+                self.trial_may_go_again(permit);
                 self.retract(sample, now);
+                self.stale += 1;
+                if self.stale >= STALE_IN_A_ROW {
+                    let why = "intents wait so long for the disk that they may no longer be sent";
+                    self.stop_buying(Halt::Disk(why.to_owned()));
+                }
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
-            Event::TaskFound { entry, task } => self.task_found(entry, task, now)?,
+            Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::SlotsReclaimed(slots) => {
                 self.lent -= slots.min(self.lent);
@@ -47,14 +52,23 @@ impl Schedule {
         Ok(())
     }
 
-    /// Buys nothing more. The first reason stays, except that one that also ends the watching
-    /// overrides.
+    /// Buys nothing more. The first reason stays, except that it was only not to buy, or that the new
+    /// one leaves the tasks.
     pub(super) fn stop_buying(&mut self, halt: Halt) {
-        if self.halt.is_none() || halt.leaves_tasks() {
+        if self.halt.as_ref().is_none_or(|halt| *halt == Halt::CollectOnly) || halt.leaves_tasks() {
             self.halt = Some(halt);
         }
         self.outage = None;
         self.throttled = None;
+    }
+
+    /// Watches nothing more either, for a reason that is then the one that counts.
+    pub(super) fn stop_watching(&mut self, halt: Halt) {
+        self.stop_buying(halt.clone());
+        self.watching = false;
+        if !self.halt.as_ref().is_some_and(Halt::leaves_tasks) {
+            self.halt = Some(halt);
+        }
     }
 
     fn admitted(&mut self, entry: Entry, now: Stamp) -> Result<(), IllegalEvent> {
@@ -119,6 +133,7 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let permit = self.end_submission(id, attempt, "submission answered")?;
+        self.stale = 0;
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
@@ -138,13 +153,13 @@ impl Schedule {
                 self.retract(id, now);
                 match refusal.cause {
                     RefusalCause::Rate | RefusalCause::Concurrency => {
-                        self.trial_may_go_again();
+                        self.trial_may_go_again(permit);
                         let says_tasks = refusal.cause == RefusalCause::Concurrency;
                         self.submission_throttled(&refusal, permit, now, says_tasks);
                     }
                     RefusalCause::Unavailable | RefusalCause::Connect => {
                         self.everyone_waits(&refusal, permit, now);
-                        self.in_trouble(&refusal.failure, now);
+                        self.in_trouble(&refusal.failure, refusal.retry_after, permit, now);
                     }
                 }
             }
@@ -167,7 +182,7 @@ impl Schedule {
                 self.stop_buying(Halt::KeyRefused(failure));
             }
             Submitted::InDoubt(failure) => {
-                self.in_trouble(&failure, now);
+                self.in_trouble(&failure, None, permit, now);
                 self.doubt(id, permit, failure, now);
             }
         }
@@ -227,9 +242,10 @@ impl Schedule {
             }
             Polled::KeyRefused(failure) => {
                 self.key_refusals += 1;
-                self.stop_buying(Halt::KeyRefused(failure));
                 if self.key_refusals >= KEY_REFUSALS {
-                    self.watching = false;
+                    self.stop_watching(Halt::KeyRefused(failure));
+                } else {
+                    self.stop_buying(Halt::KeyRefused(failure));
                 }
                 self.schedule_look(id);
             }
@@ -286,8 +302,7 @@ impl Schedule {
                 (all + 1, gone + usize::from(watch.unknown_since.is_some()))
             });
         if unknown >= FEWEST_VANISHED && unknown * 5 > looked_at {
-            self.stop_buying(Halt::TasksVanish(failure));
-            self.watching = false;
+            self.stop_watching(Halt::TasksVanish(failure));
             self.schedule_look(id);
         } else {
             self.end(id, Outcome::Lost(failure), now);
@@ -381,22 +396,28 @@ impl Schedule {
     /// The task of a submission in doubt is known after all: it is watched like any other. It was
     /// counted and charged when it became a doubt. One whose slot was given up already holds none; a
     /// sample that is to be bought again is not, and one that has been is left to its second task.
-    fn task_found(&mut self, entry: Entry, task: TaskId, now: Stamp) -> Result<(), IllegalEvent> {
+    fn task_found(
+        &mut self,
+        entry: Entry,
+        task: TaskId,
+        put_back: bool,
+        now: Stamp,
+    ) -> Result<(), IllegalEvent> {
         let (id, attempt) = (entry.sample, Attempt(entry.attempts));
         let watch = Phase::Running(Watch::new(task.clone(), now));
-        let mut put_back = false;
         match self.samples.get_mut(&id) {
             None => {
                 self.enter(entry, watch, false, "task found")?;
                 self.running_without_slot += 1;
             }
+            // Bought again since: the callback is of an earlier submission.
+            Some(sample) if sample.attempts != attempt.0 => return Ok(()),
             Some(sample) => match sample.phase {
                 Phase::InDoubt { since } => {
                     sample.phase = watch;
                     self.doubts.remove(&(since, id));
                 }
                 Phase::Ready if sample.holds_slot => {
-                    put_back = true;
                     sample.phase = watch;
                     self.ready.retain(|ready| *ready != id);
                 }
@@ -413,20 +434,18 @@ impl Schedule {
         Ok(())
     }
 
-    fn look_refused(&mut self, refusal: &Refusal, looked: Stamp, now: Stamp) {
-        match refusal.cause {
-            RefusalCause::Rate | RefusalCause::Concurrency => self.too_many_requests(refusal, looked, now),
-            RefusalCause::Unavailable | RefusalCause::Connect => self.everyone_waits(refusal, looked, now),
-        }
-    }
-
     fn end(&mut self, id: SampleId, outcome: Outcome, now: Stamp) {
         let Some(sample) = self.samples.get(&id) else { return };
         let attempts = sample.attempts;
         // One that an earlier run gave up on is counted already.
         let counted = matches!(&sample.phase, Phase::Running(watch) if watch.last_chance);
-        if !counted && !matches!(outcome, Outcome::Succeeded(_)) {
-            self.count_failure();
+        match (&outcome, counted) {
+            (Outcome::Succeeded(_), true) => self.failures = self.failures.saturating_sub(1),
+            (Outcome::Succeeded(_), false) | (_, true) => {}
+            (_, false) => self.count_failure(),
+        }
+        if matches!(outcome, Outcome::TimedOut(_)) {
+            self.lifetimes.record(self.config.task_timeout);
         }
         self.change(id, now, Transition::Ended { outcome, attempts, cost: Usd::ZERO });
         self.leave(id);

@@ -18,6 +18,9 @@ use crate::job::{Failure, FailureKind, Stamp};
 /// Time between two looks at the balance during an outage.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
+/// A wait that the service asks for only when it is away.
+const LONG_WAIT: Duration = Duration::from_mins(1);
+
 /// Longest wait after a trial that ended in doubt. With waits that double up to this, an outage of
 /// an hour costs about ten doubts.
 const LONGEST_TRIAL_WAIT: Duration = Duration::from_mins(10);
@@ -41,8 +44,8 @@ pub(super) enum Trial {
     Barred,
     /// The next submission is it.
     Allowed,
-    /// It is under way.
-    Sent,
+    /// It is under way, with a permit of this stamp, which tells it from those before it.
+    Sent(Stamp),
 }
 
 /// A wait of everyone, or of submissions.
@@ -80,9 +83,10 @@ impl Holding {
     fn because_of(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
         let part_of_it = sent < self.began;
         let wait = match refusal.retry_after {
-            Some(wait) => wait,
+            Some(asked) if part_of_it => asked,
             None if part_of_it => return,
-            None => self.waits.next_wait(),
+            // An answer that asks for no wait at all does not switch the backoff off.
+            asked => self.waits.next_wait().max(asked.unwrap_or_default()),
         };
         if !part_of_it {
             self.began = now;
@@ -99,8 +103,17 @@ impl Schedule {
         self.gate.pause_until(self.pause.until());
     }
 
+    /// A look that was sent at `looked` got no answer, or only that everyone has to wait.
+    pub(super) fn look_refused(&mut self, refusal: &Refusal, looked: Stamp, now: Stamp) {
+        self.silent.get_or_insert_with(|| (now, refusal.failure.clone()));
+        match refusal.cause {
+            RefusalCause::Rate | RefusalCause::Concurrency => self.too_many_requests(refusal, looked, now),
+            RefusalCause::Unavailable | RefusalCause::Connect => self.everyone_waits(refusal, looked, now),
+        }
+    }
+
     /// A look, sent at `sent`, was refused because there were too many requests.
-    pub(super) fn too_many_requests(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
+    fn too_many_requests(&mut self, refusal: &Refusal, sent: Stamp, now: Stamp) {
         self.suspicion = None;
         self.refused_looks += 1;
         self.gate.refused(sent, self.refused_looks >= REFUSALS_THAT_TELL, now);
@@ -134,7 +147,9 @@ impl Schedule {
     pub(super) fn look_tells(&mut self, looked: Stamp, now: Stamp) {
         self.key_refusals = 0;
         self.refused_looks = 0;
-        if std::mem::take(&mut self.unclear_looks) >= OUTAGE_STREAK {
+        self.unclear_looks = 0;
+        self.silent = None;
+        if looked >= self.pause.began {
             self.pause.waits.recover();
         }
         if let Some((_, looks)) = self.suspicion.as_mut().filter(|(since, _)| looked >= *since) {
@@ -160,6 +175,7 @@ impl Schedule {
     /// that is away, and everyone waits.
     pub(super) fn look_unclear(&mut self, failure: &Failure, looked: Stamp, now: Stamp) {
         self.unclear_looks += 1;
+        self.silent.get_or_insert_with(|| (now, failure.clone()));
         if self.unclear_looks >= OUTAGE_STREAK {
             let cause = RefusalCause::Unavailable;
             let refusal = Refusal { cause, retry_after: None, failure: failure.clone() };
@@ -173,6 +189,8 @@ impl Schedule {
             self.window = SLOW_START;
         }
         self.trouble = 0;
+        self.troubled_since = None;
+        self.silent = None;
         self.refusals = 0;
         self.suspicion = None;
         self.throttled = None;
@@ -180,11 +198,14 @@ impl Schedule {
         self.hold.waits.recover();
     }
 
-    /// One more answer in a row that speaks of a service in trouble.
-    pub(super) fn in_trouble(&mut self, failure: &Failure, now: Stamp) {
-        self.trouble += 1;
+    /// One more answer in a row, to a submission sent at `sent`, that speaks of a service in trouble. One
+    /// that asks for a wait of a minute speaks for ten.
+    pub(super) fn in_trouble(&mut self, failure: &Failure, asked: Option<Duration>, sent: Stamp, now: Stamp) {
+        let long = asked.is_some_and(|asked| asked >= LONG_WAIT);
+        self.trouble += if long { OUTAGE_STREAK } else { 1 };
+        let since = *self.troubled_since.get_or_insert(now);
         match &mut self.outage {
-            Some(outage) if outage.trial == Trial::Sent => {
+            Some(outage) if outage.trial == Trial::Sent(sent) => {
                 outage.trial = Trial::Barred;
                 let in_doubt = failure.kind == FailureKind::Doubt;
                 outage.next_probe = now + if in_doubt { outage.wait } else { PROBE_EVERY };
@@ -194,7 +215,7 @@ impl Schedule {
             }
             None if self.trouble >= OUTAGE_STREAK && self.halt.is_none() => {
                 self.outage = Some(Outage {
-                    since: now,
+                    since,
                     next_probe: now + PROBE_EVERY,
                     wait: PROBE_EVERY,
                     trial: Trial::Barred,
@@ -206,25 +227,27 @@ impl Schedule {
         }
     }
 
-    /// Stops buying once the service has been away, or refusing everything, for too long.
+    /// Stops buying once the service has been away, or refusing everything, for too long, and watching
+    /// once no look has told anything for as long.
     pub(super) fn give_up_on_an_outage(&mut self, now: Stamp) {
-        let away = self.outage.as_ref().map(|outage| (outage.since, &outage.failure));
-        let throttled = self.throttled.as_ref().map(|(since, failure)| (*since, failure));
-        let given_up = [away, throttled]
-            .into_iter()
-            .flatten()
-            .find(|(since, _)| now.since(*since) >= self.config.outage_timeout);
-        if let Some((_, failure)) = given_up
-            && self.halt.is_none()
-        {
-            let halt = Halt::Outage(failure.clone());
-            self.stop_buying(halt);
+        let too_long = |since: Stamp| now.since(since) >= self.config.outage_timeout;
+        let away = self.outage.as_ref().filter(|outage| too_long(outage.since));
+        let away = away.map(|outage| &outage.failure);
+        let throttled = self.throttled.as_ref().filter(|(since, _)| too_long(*since)).map(|(_, why)| why);
+        let silent = self.silent.as_ref().filter(|(since, _)| self.watching && too_long(*since));
+        let silent = silent.map(|(_, failure)| failure.clone());
+        if let Some(failure) = away.or(throttled).cloned() {
+            self.stop_buying(Halt::Outage(failure));
+        }
+        if let Some(failure) = silent {
+            self.stop_watching(Halt::Outage(failure));
         }
     }
 
-    /// The trial of an outage was not sent, or only told to come later: it may go again.
-    pub(super) fn trial_may_go_again(&mut self) {
-        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.trial == Trial::Sent) {
+    /// A submission of `sent` was not sent after all, or only told to come later: if it was the trial of
+    /// an outage, another may go.
+    pub(super) fn trial_may_go_again(&mut self, sent: Stamp) {
+        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.trial == Trial::Sent(sent)) {
             outage.trial = Trial::Allowed;
         }
     }

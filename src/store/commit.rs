@@ -15,7 +15,7 @@ use crate::schedule::{Change, Transition};
 const INTEND: &str = "UPDATE samples SET state = 'submitting', attempt = ?2, submitted = ?3
      WHERE id = ?1 AND state = 'ready' AND removed = 0";
 
-const RETRACT: &str = "UPDATE samples SET state = 'ready', attempt = NULL,
+const RETRACT: &str = "UPDATE samples SET state = 'ready', attempt = nullif(attempts, 0),
         submitted = CASE WHEN attempts = 0 THEN NULL ELSE submitted END
      WHERE id = ?1 AND state = 'submitting'";
 

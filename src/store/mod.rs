@@ -31,6 +31,7 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, Value};
@@ -50,11 +51,14 @@ pub use retry::Retried;
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
-pub use writer::{Committed, Follower, Trouble, Writer, WriterError};
+pub use writer::{Committed, Follower, Trouble, Writer, WriterError, tell_what_is_lost};
 
 use crate::clock::Moment;
 use crate::harmless::one_line;
 use crate::job::{Stamp, UnixMillis};
+
+/// Longest wait of a run's commit for others who use the state file.
+const LONGEST_WAIT_FOR_OTHERS: Duration = Duration::from_mins(10);
 
 /// How soon a commit is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +272,17 @@ impl Store {
         Ok(())
     }
 
+    /// From now on commits wait long for others who have the file open: an export where there is no
+    /// log, or a transaction somebody left open in a database shell. What waits with them is in memory
+    /// alone, and a run that gave up would lose it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn outlast_others(&self) -> Result<(), StoreError> {
+        Ok(self.connection.busy_timeout(LONGEST_WAIT_FOR_OTHERS)?)
+    }
+
     /// Whether nothing was ever submitted for this file.
     fn bought_nothing(&self) -> Result<bool, StoreError> {
         let simulated: Option<i64> = meta(&self.connection, "simulator_seed")?;
@@ -306,6 +321,12 @@ impl Drop for Store {
     fn drop(&mut self) {
         if !self.has_log {
             return;
+        }
+        // What was only proposed, see `Store::propose`.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::debug!(%error, "a proposal is forgotten all the same");
         }
         if let Err(error) = self.connection.pragma_update(None, "user_version", schema::VERSION) {
             tracing::debug!(%error, "the state file keeps its log");

@@ -167,7 +167,7 @@ pub(super) fn commit_where_there_is_room(
 }
 
 /// Names on the log the tasks that were bought and cannot be written down: it is all that is left.
-fn tell_what_is_lost(changes: &[Change]) {
+pub fn tell_what_is_lost(changes: &[Change]) {
     for Change { sample, transition, .. } in changes {
         if let Transition::Accepted { task, .. } = transition {
             tracing::error!(%sample, %task, "bought, and it cannot be written down");

@@ -189,7 +189,9 @@ impl Telling {
             open(&self.folder.join("state.db"), wall).expect("the state file of a run that ended");
         let stamp = batch.stamp_at(wall).expect("a state file that can be read");
         let before = rows_of(batch.store());
-        let mut retry = |stamp| batch.retry(&UNSUCCESSFUL, stamp, timeout).expect("a sound state file");
+        let mut retry = |stamp| {
+            batch.retry(&UNSUCCESSFUL, &Selection::default(), stamp, timeout).expect("a sound state file")
+        };
         // Doubts that are too young are put back as soon as they may be.
         if let Some(next) = retry(stamp).next {
             self.now = self.now + next.since(stamp);

@@ -116,7 +116,7 @@ pub struct RunArgs {
     pub no_buy: bool,
     /// Put ended samples back: failed, rejected, timed_out, lost, unknown; the last three may pay twice, and unknown
     /// ones are put back when older than --task-timeout, and bought last
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, help_heading = "Money")]
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, conflicts_with = "no_buy", help_heading = "Money")]
     pub retry: Vec<Status>,
     /// When to ask about a task: the age at the first look, and the time between looks
     #[arg(long, value_name = "fixed:FIRST,EVERY", default_value = "fixed:90s,5s", help_heading = "Time")]

@@ -162,7 +162,8 @@ impl Job<'_> {
     /// Puts back what `--retry` names, and says what that may cost.
     fn put_back(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         let now = batch.stamp_at(Moment::now())?;
-        let retried = batch.retry(&self.args.retry, now, self.args.task_timeout)?;
+        batch.propose()?;
+        let retried = batch.retry(&self.args.retry, &self.args.selection(), now, self.args.task_timeout)?;
         let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
         let again = Of(retried.samples, "sample");
         writeln!(self.screen, "{again} put back to be bought again ({}).", words.join(", "))?;
@@ -206,14 +207,9 @@ impl Job<'_> {
         let (args, selection) = (self.args, self.args.selection());
         let config = args.config(self.limits, batch.store().tally(&selection)?.total(), seed_of(&batch));
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now() + quiet);
-        let mut signals = Signals::listen()?;
         let mut balance = None;
         if batch.has_work(&selection, args.price.list)? {
-            let asked = tokio::select! {
-                asked = first_balance(api, &mut gate, &clock, config.retry.seed) => asked,
-                exit = signals.next() => return Ok(exit),
-            };
-            balance = match asked {
+            balance = match first_balance(api, &mut gate, &clock, config.retry.seed).await {
                 Balance::Left(left) => left,
                 Balance::KeyRefused(failure) => {
                     let who = address.unwrap_or("the simulator");
@@ -233,11 +229,13 @@ impl Job<'_> {
                     return Ok(Exit::Stopped);
                 }
             };
-            if address.is_some() && !self.may_buy(&batch, &selection, balance)? {
+            if address.is_some() && !args.no_buy && !self.may_buy(&batch, &selection, balance)? {
                 writeln!(self.screen, "Nothing was bought.")?;
                 return Ok(Exit::Refused);
             }
         }
+        // Until here a signal just ends the process, also at the question: nothing has been bought.
+        let mut signals = Signals::listen()?;
         let left_out = left_out(&batch, &selection)?;
         let outlook = Outlook::new(config.limits, left_out);
         let birth = batch.store().birth();

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use super::*;
+use crate::schedule::ACCEPTED_WITHIN;
 
 const TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// A stamp at which every doubt of [`bring`] is old enough.
 fn late() -> Stamp {
-    Stamp::from_millis(100) + TIMEOUT
+    Stamp::from_millis(100) + ACCEPTED_WITHIN + TIMEOUT
 }
 
 fn doubt(store: &mut Store, sample: i64, at: u64) {
@@ -22,8 +23,8 @@ fn samples_put_back() {
         bring(&mut store, 1, state);
         let (spent, attempts) = (store.spending().unwrap(), store.result(SampleId(1)).unwrap().attempts);
         let put_back = u64::from(again.contains(&state));
-        assert_eq!(store.retry(&[], late(), TIMEOUT).unwrap(), Retried::default());
-        let retried = store.retry(&Status::ALL, late(), TIMEOUT).unwrap();
+        assert_eq!(store.retry(&[], &Selection::default(), late(), TIMEOUT).unwrap(), Retried::default());
+        let retried = store.retry(&Status::ALL, &Selection::default(), late(), TIMEOUT).unwrap();
         let doubts = u64::from(state == State::Unknown);
         assert_eq!(retried, Retried { samples: put_back, doubts, too_young: 0, next: None }, "{state}");
         if put_back == 1 {
@@ -43,8 +44,8 @@ fn a_doubt_is_put_back_only_when_its_task_cannot_be_alive() {
     for (sample, at) in [(1, 5_000), (2, 4_000), (3, 3_000)] {
         doubt(&mut store, sample, at);
     }
-    let at = |millis| Stamp::from_millis(millis) + TIMEOUT;
-    let mut retry = |now| store.retry(&[Status::Unknown], now, TIMEOUT).unwrap();
+    let at = |millis| Stamp::from_millis(millis) + ACCEPTED_WITHIN + TIMEOUT;
+    let mut retry = |now| store.retry(&[Status::Unknown], &Selection::default(), now, TIMEOUT).unwrap();
     let left = |samples, too_young, next: Option<u64>| Retried {
         samples,
         doubts: samples,
@@ -58,11 +59,17 @@ fn a_doubt_is_put_back_only_when_its_task_cannot_be_alive() {
     assert_eq!(store.doubts(9).unwrap().count, 1);
     // What is not asked for is not put back, however old.
     let others = [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost];
-    assert_eq!(store.retry(&others, late() + TIMEOUT, TIMEOUT).unwrap(), Retried::default());
+    assert_eq!(
+        store.retry(&others, &Selection::default(), late() + TIMEOUT, TIMEOUT).unwrap(),
+        Retried::default()
+    );
     // Part of a millisecond is not given away.
     let longer = TIMEOUT + Duration::from_nanos(1);
-    assert_eq!(store.retry(&[Status::Unknown], at(5_000), longer).unwrap().samples, 0);
-    assert_eq!(store.retry(&[Status::Unknown], at(5_000), TIMEOUT).unwrap().samples, 1);
+    assert_eq!(store.retry(&[Status::Unknown], &Selection::default(), at(5_000), longer).unwrap().samples, 0);
+    assert_eq!(
+        store.retry(&[Status::Unknown], &Selection::default(), at(5_000), TIMEOUT).unwrap().samples,
+        1
+    );
 }
 
 #[test]
@@ -70,7 +77,10 @@ fn what_is_no_longer_in_the_sheet_is_never_put_back() {
     let mut store = with(&[("x", "a", 1), ("y", "b", 1)]);
     doubt(&mut store, 1, 10);
     assert!(import(&mut store, &[("y", "b", 1)], ACCEPT).applied);
-    assert_eq!(store.retry(&[Status::Unknown], late(), TIMEOUT).unwrap(), Retried::default());
+    assert_eq!(
+        store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap(),
+        Retried::default()
+    );
     assert_eq!(rows(&store, true), [(2, 0, "unknown", 1)]);
 }
 
@@ -85,7 +95,7 @@ fn doubts_are_bought_last_and_keep_what_they_cost() {
         doubt(&mut store, sample, 10);
     }
     bring(&mut store, 4, State::Failed);
-    assert_eq!(store.retry(&Status::ALL, late(), TIMEOUT).unwrap().samples, 4);
+    assert_eq!(store.retry(&Status::ALL, &Selection::default(), late(), TIMEOUT).unwrap().samples, 4);
     let order = |store: &Store| ready(store, &Selection::default()).into_iter().map(|(id, ..)| id);
     let expected = || (1..1_200).filter(|id| !doubtful.contains(id)).chain(doubtful);
     assert!(order(&store).eq(expected()));
@@ -114,13 +124,13 @@ fn doubts_are_bought_last_and_keep_what_they_cost() {
 fn a_second_doubt_is_a_doubt_again() {
     let mut store = with(&[("x", "a", 1)]);
     doubt(&mut store, 1, 10);
-    store.retry(&[Status::Unknown], late(), TIMEOUT).unwrap();
+    store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
     let at = late().as_millis();
     // The process dies with the intent durable: restored as a doubt.
     store.commit(&[change(1, at, intended(2))]).unwrap();
     assert!(matches!(store.restore(PRICES).unwrap()[0].0.stored, Stored::Submitting { .. }));
     store.commit(&[change(1, at + 5, ended(Outcome::Unknown(failure()), 2, PRICE))]).unwrap();
-    assert_eq!(store.retry(&[Status::Unknown], late(), TIMEOUT).unwrap().too_young, 1);
+    assert_eq!(store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap().too_young, 1);
     let doubts = store.doubts(9).unwrap();
     assert_eq!((doubts.count, doubts.cost, doubts.shown[0].cost), (1, PRICE, PRICE), "the second alone");
     assert_eq!(store.spending().unwrap(), PRICE.times(2));
@@ -152,4 +162,29 @@ fn doubts_are_listed_by_age() {
     };
     assert_eq!(store.doubts(2).unwrap(), all);
     assert_eq!(store.doubts(0).unwrap(), Doubts { shown: Vec::new(), ..all });
+}
+
+#[test]
+fn what_is_only_proposed_is_forgotten_and_a_selection_leaves_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let open = || Store::open(&path, &Owner::Simulator { seed: 1 }, Durability::Rehearsal, NOW).unwrap();
+    let mut store = open();
+    import(&mut store, &[("x", "a", 1), ("y", "b", 1)], STRICT);
+    doubt(&mut store, 1, 10);
+    doubt(&mut store, 2, 10);
+    let first = Selection { limit: Some(1), ..Selection::default() };
+    store.propose().unwrap();
+    let retried = store.retry(&[Status::Unknown], &first, late(), TIMEOUT).unwrap();
+    assert_eq!((retried.doubts, retried.too_young), (1, 0));
+    assert_eq!(store.doubts(9).unwrap().count, 1, "it is seen by whoever proposes");
+    drop(store);
+    let mut store = open();
+    assert_eq!(store.doubts(9).unwrap().count, 2, "nobody agreed");
+    store.propose().unwrap();
+    store.retry(&[Status::Unknown], &first, late(), TIMEOUT).unwrap();
+    store.agree().unwrap();
+    drop(store);
+    let store = open();
+    assert_eq!(store.doubts(9).unwrap().shown.iter().map(|doubt| doubt.line).collect::<Vec<_>>(), [3]);
 }
