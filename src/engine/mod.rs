@@ -27,22 +27,17 @@ use crate::event::{EventSink, Progress, RunEvent};
 use crate::generation::Generation;
 use crate::job::{Attempt, SampleId, Stamp, Tally, Usd};
 use crate::results::ResultsFile;
-use crate::schedule::gate::{Admission, Gate, STALE_PERMIT};
-use crate::schedule::retry::FullJitter;
+use crate::schedule::gate::STALE_PERMIT;
 use crate::schedule::{
     Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
 };
 use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost};
 
+mod balance;
 mod progress;
+
+pub use balance::first_balance;
 use progress::Books;
-
-/// Looks at the balance before a run gives up on a service that does not answer.
-const BALANCE_LOOKS: u32 = 4;
-
-/// Longest wait for the permit of the last look at the balance: nobody should wait for the end of a
-/// pause when the run is over.
-const CLOSING_WAIT: Duration = Duration::from_secs(5);
 
 /// What a run needs of the world.
 #[derive(Debug)]
@@ -102,28 +97,6 @@ pub enum EngineError {
     /// What a sample asks for is not known: a defect of this crate.
     #[error("nobody knows what sample {0} asks for: this is a defect of batchveo")]
     NoRequest(SampleId),
-}
-
-/// The first request of a run: the balance, through the gate, asked again a few times if the
-/// service does not answer. Nothing is bought before it is known that the key is good.
-pub async fn first_balance<A: VideoApi>(api: &A, gate: &mut Gate, clock: &Clock, seed: u64) -> Balance {
-    let mut waits = FullJitter::for_everyone(seed);
-    let mut looks = 0;
-    loop {
-        wait_for_permit(gate, clock).await;
-        let balance = in_time(clock, api.balance()).await;
-        looks += 1;
-        if !matches!(balance, Balance::Unclear(_)) || looks == BALANCE_LOOKS {
-            return balance;
-        }
-        in_time(clock, clock.sleep(waits.next_wait())).await;
-    }
-}
-
-async fn wait_for_permit(gate: &mut Gate, clock: &Clock) {
-    while let Admission::NotBefore(at) = gate.admit(clock.now()) {
-        in_time(clock, clock.sleep_until(at)).await;
-    }
 }
 
 /// Awaits `future` where nothing else goes on, so that virtual time may move.
@@ -327,27 +300,6 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 self.tell(&RunEvent::Heartbeat);
             }
             self.tell_news();
-        }
-    }
-
-    /// Asks once what the account has left, so that what was bought can be compared with it. Not where
-    /// nothing was bought, nor where somebody waits for the end or the key is no longer good.
-    async fn ask_closing_balance(&mut self) {
-        let pointless =
-            matches!(self.schedule.halt(), Some(Halt::Interrupted | Halt::KeyRefused(_) | Halt::Outage(_)));
-        let now = self.clock.now();
-        if pointless || self.books.progress(&self.schedule, now).spent_now == Usd::ZERO {
-            return;
-        }
-        while let Admission::NotBefore(at) = self.schedule.admit(self.clock.now()) {
-            if at.since(now) > CLOSING_WAIT {
-                return;
-            }
-            in_time(&self.clock, self.clock.sleep_until(at)).await;
-        }
-        self.books.request(self.clock.now());
-        if let Balance::Left(Some(left)) = in_time(&self.clock, self.api.balance()).await {
-            self.tell(&RunEvent::Balance(left));
         }
     }
 

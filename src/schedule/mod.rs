@@ -16,6 +16,7 @@
 mod allowance;
 pub mod cadence;
 mod config;
+mod doubts;
 pub mod gate;
 mod invariants;
 mod last_minute;

@@ -309,7 +309,7 @@ impl Schedule {
         }
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         entry: Entry,
         phase: Phase,
@@ -380,60 +380,6 @@ impl Schedule {
         self.set_timer(id, not_before);
     }
 
-    /// The submission made at `since` may or may not have been accepted: the sample ends, and its
-    /// slot counts until a task of that age could not be alive.
-    fn doubt(&mut self, id: SampleId, since: Stamp, failure: Failure, now: Stamp) {
-        let Some(sample) = self.samples.get_mut(&id) else { return };
-        sample.attempts += 1;
-        sample.phase = Phase::InDoubt { since };
-        let (attempts, cost) = (sample.attempts, sample.price);
-        self.spent = self.spent + cost;
-        self.doubts.insert((since, id));
-        self.change(id, now, Transition::Ended { outcome: Outcome::Unknown(failure), attempts, cost });
-        self.count_failure();
-    }
-
-    /// The task of a submission in doubt is known after all: it is watched like any other. It was
-    /// counted and charged when it became a doubt. One whose slot was given up already holds none; a
-    /// sample that is to be bought again is not, and one that has been is left to its second task.
-    fn task_found(
-        &mut self,
-        entry: Entry,
-        task: TaskId,
-        put_back: bool,
-        now: Stamp,
-    ) -> Result<(), IllegalEvent> {
-        let (id, attempt) = (entry.sample, Attempt(entry.attempts));
-        let watch = Phase::Running(Watch::new(task.clone(), now));
-        match self.samples.get_mut(&id) {
-            None => {
-                self.enter(entry, watch, false, "task found")?;
-                self.running_without_slot += 1;
-            }
-            // Bought again since: the callback is of an earlier submission.
-            Some(sample) if sample.attempts != attempt.0 => return Ok(()),
-            Some(sample) => match sample.phase {
-                Phase::InDoubt { since } => {
-                    sample.phase = watch;
-                    self.doubts.remove(&(since, id));
-                }
-                Phase::Ready if sample.holds_slot => {
-                    sample.phase = watch;
-                    self.ready.retain(|ready| *ready != id);
-                }
-                Phase::Ready | Phase::Submitting { .. } | Phase::Running(_) | Phase::BackingOff => {
-                    return Ok(());
-                }
-            },
-        }
-        self.came_back.insert(id);
-        self.running += 1;
-        self.failures = self.failures.saturating_sub(u64::from(!put_back));
-        self.change(id, now, Transition::Found { task, attempt, put_back });
-        self.schedule_look(id);
-        Ok(())
-    }
-
     fn end(&mut self, id: SampleId, outcome: Outcome, now: Stamp) {
         let Some(sample) = self.samples.get(&id) else { return };
         let attempts = sample.attempts;
@@ -451,7 +397,7 @@ impl Schedule {
         self.leave(id);
     }
 
-    fn count_failure(&mut self) {
+    pub(super) fn count_failure(&mut self) {
         self.failures += 1;
         if self.config.max_failures.is_some_and(|most| self.failures > most) {
             self.stop_buying(Halt::TooManyFailures(self.failures));
@@ -474,7 +420,7 @@ impl Schedule {
         }
     }
 
-    fn schedule_look(&mut self, id: SampleId) {
+    pub(super) fn schedule_look(&mut self, id: SampleId) {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) {
             let at = self.config.cadence.next_look(watch.accepted, watch.last_look);
             self.set_timer(id, at);
@@ -490,7 +436,7 @@ impl Schedule {
 }
 
 impl Watch {
-    const fn new(task: TaskId, accepted: Stamp) -> Self {
+    pub(super) const fn new(task: TaskId, accepted: Stamp) -> Self {
         Self {
             task,
             accepted,
