@@ -309,7 +309,14 @@ fn files_of_others_and_missing_keys_are_told() {
     let foreign = folder.run("run p.csv --simulate --time-scale max", &[]);
     assert_eq!(foreign.code(), Some(2), "{}", foreign.stderr());
     assert_eq!(std::fs::read(folder.path("p.simulated.results.csv")).unwrap(), b"mine\n");
+    let sheet = std::fs::read(folder.path("p.csv")).unwrap();
+    std::fs::remove_file(folder.path("p.simulated.results.csv")).unwrap();
     for (line, words) in [
+        ("run p.csv --simulate --summary p.csv", "both the sheet and --summary"),
+        ("run p.csv --simulate --events ./p.csv", "both the sheet and --events"),
+        ("run p.csv --simulate -o r.csv --summary r.csv", "both -o and --summary"),
+        ("run p.csv --simulate --state s.db --events s.db", "both --state and --events"),
+        ("run p.csv --simulate --time-scale max --where campaign=autumn", "No row of p.csv is chosen"),
         ("run absent.csv --simulate", "absent.csv"),
         ("check p.csv --map prompt=caption", "caption"),
         ("status", "no state file"),
@@ -320,4 +327,40 @@ fn files_of_others_and_missing_keys_are_told() {
             assert!(told.stderr().contains(words), "{line}: {}", told.stderr());
         }
     }
+    assert_eq!(std::fs::read(folder.path("p.csv")).unwrap(), sheet);
+}
+
+#[test]
+fn a_stop_at_the_first_decision_says_why() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 9);
+    let line = "run p.csv --simulate --time-scale max --progress none --mode fast --max-cost 0.50";
+    for _ in 0..2 {
+        let run = folder.run(line, &[]);
+        assert_eq!(run.code(), Some(3), "{}", run.stderr());
+        assert!(run.stderr().contains("Stopped: the next video would cost more than --max-cost $0.50"));
+        assert!(
+            run.stderr().contains("raise --max-cost, then go on with the 7 samples left"),
+            "{}",
+            run.stderr()
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn virtual_time_hears_signals() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 3);
+    // The service is gone for good, and the run would wait for it for a thousand years.
+    folder.write("gone.toml", "[[fault]]\nwhat = \"no_connection\"\nwhere = \"any\"\nfrom = \"100s\"\n");
+    let line = "run p.csv --simulate --time-scale max --scenario gone.toml --outage-timeout 1000years --events e.ndjson \
+                --progress none";
+    let mut run = folder.start(line, &[]);
+    folder.wait_for_text("e.ndjson", "\"paused\"");
+    run.signal("-INT");
+    assert_eq!(run.wait(), Some(130));
+    let over = folder.run(&line.replace("1000years", "2m"), &[]);
+    assert_eq!(over.code(), Some(3), "{}", over.stderr());
+    assert!(over.stderr().contains("Stopped: the service has been away too long"), "{}", over.stderr());
 }

@@ -92,24 +92,30 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What the system said about `error`, also where the CSV library wrapped it.
+fn system_says(error: &anyhow::Error) -> impl Iterator<Item = io::ErrorKind> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(|cause| {
+        let wrapped = cause.get_ref().and_then(|inner| inner.downcast_ref::<csv::Error>());
+        match wrapped.map(csv::Error::kind) {
+            Some(csv::ErrorKind::Io(inner)) => inner.kind(),
+            Some(_) | None => cause.kind(),
+        }
+    })
+}
+
 /// Whether `error` says no more than that nobody reads our output any longer.
 #[must_use]
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    system_says(error).any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
 /// Whether `error` says that a disk, or the user's part of it, is full.
 #[must_use]
 pub fn is_for_want_of_room(error: &anyhow::Error) -> bool {
+    let database = error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>());
     let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    error.chain().any(|cause| {
-        let database = cause.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-        database == Some(rusqlite::ErrorCode::DiskFull)
-            || cause.downcast_ref::<io::Error>().is_some_and(|cause| full(cause.kind()))
-    })
+    database.filter_map(rusqlite::Error::sqlite_error_code).any(|code| code == rusqlite::ErrorCode::DiskFull)
+        || system_says(error).any(full)
 }
 
 #[cfg(test)]
@@ -126,6 +132,8 @@ mod tests {
     fn a_broken_pipe_is_found_below_its_context() {
         let error = |kind| Err::<(), _>(io::Error::from(kind)).context("writing results").unwrap_err();
         assert!(is_broken_pipe(&error(io::ErrorKind::BrokenPipe)));
+        let wrapped = io::Error::from(csv::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert!(is_broken_pipe(&wrapped.into()));
         assert!(!is_broken_pipe(&error(io::ErrorKind::StorageFull)));
         assert!(is_for_want_of_room(&error(io::ErrorKind::StorageFull)));
         assert!(!is_for_want_of_room(&error(io::ErrorKind::PermissionDenied)));

@@ -1,6 +1,6 @@
 //! `export`: its arguments. It writes results again out of the state file.
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::UsageError;
@@ -67,11 +67,14 @@ fn write_from(
         selection: Selection::default(),
     };
     let to_stdout = args.output.as_os_str() == "-";
+    // Data stays as it is, except where a person looks at it.
+    let mut for_person = Harmless(&mut *stdout);
+    let data: &mut dyn Write = if io::stdout().is_terminal() { &mut for_person } else { for_person.0 };
     if args.as_manifest {
         let format = if to_stdout { Format::Csv } else { format_of(&args.output)? };
         let write = |out: &mut dyn Write| results::export_as_manifest(&store, &filter, format, out);
         let Rewritten { rows, invalid } = if to_stdout {
-            write(stdout)?
+            write(data)?
         } else {
             results::write_new(&args.output, |mut file| write(&mut file))?
         };
@@ -85,7 +88,7 @@ fn write_from(
         return Ok(Exit::Succeeded);
     }
     if to_stdout {
-        results::export(&store, &filter, stdout)?;
+        results::export(&store, &filter, data)?;
         return Ok(Exit::Succeeded);
     }
     let rows = results::write_new(&args.output, |file| results::export(&store, &filter, file))?;

@@ -25,7 +25,7 @@ use crate::job::{Stamp, Usd};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo simulate --time-scale 10 &
+  batchveo simulate --time-scale 10 --expect prompts.csv &
   BATCHVEO_API_KEY=any batchveo run prompts.csv --base-url http://127.0.0.1:8787 --time-scale 10
   curl -s http://127.0.0.1:8787/judge      limits kept? anything bought twice?
   curl -s http://127.0.0.1:8787/ledger     what was accepted, as CSV

@@ -39,6 +39,9 @@ mod progress;
 pub use balance::first_balance;
 use progress::Books;
 
+/// Turns of the loop in virtual time before the runtime may look at the world.
+const TURNS_WITHOUT_REST: u32 = 256;
+
 /// What a run needs of the world.
 #[derive(Debug)]
 pub struct World<'a, A, S> {
@@ -206,6 +209,8 @@ pub async fn run<A: VideoApi, S: EventSink>(
         engine.schedule.handle(Event::StopBuying(halt), now)?;
     }
     engine.run(&mut queue, shutdown, grace).await?;
+    // A reason to stop may have come with the very last decision.
+    engine.tell_news();
     engine.ask_closing_balance().await;
     engine.tell(&RunEvent::Finished);
     let progress = engine.books.progress(&engine.schedule, engine.clock.now());
@@ -233,7 +238,13 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         tokio::pin!(shutdown);
         let mut interrupted_until: Option<Stamp> = None;
         let mut queue_open = true;
+        let mut turns: u32 = 0;
         loop {
+            turns = turns.wrapping_add(1);
+            // In virtual time nothing is ever waited for, and signals must be heard all the same.
+            if self.clock.is_virtual() && turns.is_multiple_of(TURNS_WITHOUT_REST) {
+                tokio::task::yield_now().await;
+            }
             let decided = self.decide()?;
             self.start_commit();
             let wake_at = match decided {

@@ -42,7 +42,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file could not be opened or read.
-    #[error("{name}: {source}")]
+    #[error("{name}: cannot be read")]
     Read {
         /// The sheet.
         name: String,

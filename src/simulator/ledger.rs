@@ -31,7 +31,9 @@ const SCHEMA: &str = "
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The database's reason.
-    #[error("the simulator's ledger: {0}; free the disk it is on, or remove it to start a new rehearsal")]
+    #[error(
+        "the simulator's ledger cannot be kept: see to its disk and permissions, or remove it to start a new rehearsal"
+    )]
     Sqlite(#[from] rusqlite::Error),
     /// The file is of another version, or not a ledger.
     #[error(

@@ -56,6 +56,17 @@ impl Folder {
         reader.deserialize().map(Result::unwrap).collect()
     }
 
+    /// Waits until the file called `name` holds `text`.
+    pub(crate) fn wait_for_text(&self, name: &str, text: &str) {
+        for _ in 0..2_000 {
+            if fs::read_to_string(self.path(name)).is_ok_and(|found| found.contains(text)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("{name} never holds {text}");
+    }
+
     /// Whether any file here holds `text`.
     pub(crate) fn holds(&self, text: &str) -> Option<PathBuf> {
         holding(self.0.path(), text.as_bytes())

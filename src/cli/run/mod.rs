@@ -105,7 +105,8 @@ pub struct RunArgs {
     /// New attempts, each paid, at a task that failed through no fault of its own
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Money")]
     pub paid_retries: u32,
-    /// Stop buying when more samples than this failed, as a number or a share of all
+    /// Stop buying at the next failure when more samples than this have failed, earlier runs included;
+    /// a number or a share of all
     #[arg(long, value_name = "N|P%", help_heading = "Money")]
     pub max_failures: Option<MaxFailures>,
     /// Never spend more than this on this state file in all, what is in flight included

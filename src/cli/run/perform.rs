@@ -56,6 +56,7 @@ pub fn perform(
         return Ok(exit);
     }
     let RunPlan { source, paths, destination, time_scale, limits } = RunPlan::resolve(args, environment)?;
+    keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
     let job = Job { args, source, paths, time_scale, limits, screen: screen.clone() };
@@ -70,6 +71,39 @@ pub fn perform(
         }
     };
     ended.map_err(|error| about_state(error, &state))
+}
+
+/// Refuses to write one file in two ways, or over what is read.
+///
+/// # Errors
+///
+/// Two of the files named are one.
+fn keep_apart(args: &RunArgs, source: &Source, paths: &RunPaths) -> Result<(), UsageError> {
+    let sheet = if let Source::File(path) = source { Some(path) } else { None };
+    let ledger = ledger_path(&paths.state);
+    let files = [
+        ("the sheet", sheet),
+        ("--state", Some(&paths.state)),
+        ("the ledger of a rehearsal", Some(&ledger)),
+        ("-o", Some(&paths.results)),
+        ("--api-key-file", args.connection.api_key_file.as_ref()),
+        ("--summary", args.summary.as_ref()),
+        ("--events", args.events.as_ref().filter(|path| path.as_os_str() != "-")),
+    ];
+    // A file that is there may have two names; one that is not has none yet; a device keeps nothing.
+    let same = |path: &PathBuf| {
+        let kept = path.is_file() || !path.exists();
+        fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok().filter(|_| kept)
+    };
+    let files: Vec<_> =
+        files.iter().filter_map(|(what, path)| Some((what, same((*path)?)?, (*path)?))).collect();
+    for (place, (what, path, shown)) in files.iter().enumerate() {
+        if let Some((other, ..)) = files[..place].iter().find(|(_, known, _)| known == path) {
+            let shown = shown.display();
+            return Err(UsageError(format!("{shown} is both {other} and {what}: name two files")));
+        }
+    }
+    Ok(())
 }
 
 /// A run as it was asked for.
@@ -236,6 +270,10 @@ impl Job<'_> {
         }
         // Until here a signal just ends the process, also at the question: nothing has been bought.
         let mut signals = Signals::listen()?;
+        if batch.store().tally(&selection)?.total() == 0 {
+            writeln!(self.screen, "No row of {} is chosen: look at --limit and --where.", self.source)?;
+            return Ok(Exit::Refused);
+        }
         let left_out = left_out(&batch, &selection)?;
         let outlook = Outlook::new(config.limits, left_out);
         let birth = batch.store().birth();
@@ -337,7 +375,8 @@ impl Job<'_> {
         };
         let summary = Summary::new(&sinks.digest, facts);
         write!(self.screen, "{summary}")?;
-        if simulated && finished.progress.requests == 0 {
+        let all_ended = finished.progress.tally.count(Status::Pending) == 0;
+        if simulated && finished.progress.requests == 0 && all_ended {
             writeln!(
                 self.screen,
                 "Nothing was left to rehearse: remove {} to begin anew",

@@ -75,7 +75,11 @@ fn describe(
         if import.applied {
             writeln!(out, "They stay in the state file: batchveo export --removed shows them.")?;
         } else {
-            writeln!(out, "Nothing was bought: take the edits back, or go on with --accept-changes.")?;
+            writeln!(
+                out,
+                "Nothing was bought. Is this the sheet of that state file, with the same --mode, --map and other \
+                 defaults as before? Take the edits back, or go on with --accept-changes."
+            )?;
         }
     }
     Ok(())

@@ -93,6 +93,12 @@ fn continued(path: &Path) -> io::Result<File> {
 /// It cannot.
 pub(super) fn check_summary(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only a file is looked into: a pipe or a device may have no end, or nobody at the other one.
+    let mut first = [0];
+    let other = path.is_file()
+        && std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).is_ok_and(|read| read > 0)
+        && first != *b"{";
+    anyhow::ensure!(!other, "--summary {}: there is something else in it: name another file", path.display());
     let writable = if path.exists() {
         OpenOptions::new().append(true).open(path).map(drop)
     } else {
@@ -122,9 +128,12 @@ mod tests {
         let path = folder.path().join("s.json");
         check_summary(&path).unwrap();
         assert!(!path.exists());
-        std::fs::write(&path, "mine").unwrap();
+        std::fs::write(&path, "prompt\nmine\n").unwrap();
+        assert!(check_summary(&path).unwrap_err().to_string().contains("something else"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "prompt\nmine\n");
+        std::fs::write(&path, "{}").unwrap();
         check_summary(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
         let error = check_summary(&folder.path().join("absent").join("s.json")).unwrap_err();
         assert!(error.to_string().contains("--summary"), "{error}");
         assert!(check_summary(folder.path()).is_err(), "a folder");
