@@ -258,11 +258,16 @@ fn fast() -> Clock {
 async fn an_outage_closes_the_port_and_breaks_what_is_open() {
     let server = Server::with("what='no_connection'; from='20s'", fast()).await;
     let client = server.batchveo(Timeouts::default());
-    // Before it, connections are made and kept.
+    // Before it, connections are made and kept; then those that are open break, and no other is made.
     while let Balance::Left(_) = client.balance().await {}
+    loop {
+        match client.status(TaskId::new("task_1").unwrap()).await {
+            Polled::NotAnswered(refusal) if refusal.cause == RefusalCause::Connect => break,
+            Polled::Unclear(_) | Polled::NotFound(_) => {}
+            answered => panic!("{answered:?}"),
+        }
+    }
     let Submitted::NotAccepted(refusal) = client.submit(generation()).await else { panic!() };
-    assert_eq!(refusal.cause, RefusalCause::Connect);
-    let Polled::NotAnswered(refusal) = client.status(TaskId::new("task_1").unwrap()).await else { panic!() };
     assert_eq!(refusal.cause, RefusalCause::Connect);
     let verdict = server.simulator.verdict().unwrap();
     assert_eq!((verdict.accepted, verdict.counts.submissions), (0, 0));
