@@ -328,7 +328,12 @@ impl<'a> World<'a> {
                         continue;
                     }
                     if step == Step::Finished {
-                        return;
+                        // A service that was away for too long: the same command goes on.
+                        if self.core.halt().is_none() {
+                            return;
+                        }
+                        self.crash();
+                        continue;
                     }
                     self.pass_time(&step);
                 }

@@ -201,6 +201,8 @@ impl Schedule {
     /// One more answer in a row, to a submission sent at `sent`, that speaks of a service in trouble. One
     /// that asks for a wait of a minute speaks for ten.
     pub(super) fn in_trouble(&mut self, failure: &Failure, asked: Option<Duration>, sent: Stamp, now: Stamp) {
+        // Whatever this is, it is no word of too many.
+        self.throttled = None;
         let long = asked.is_some_and(|asked| asked >= LONG_WAIT);
         self.trouble += if long { OUTAGE_STREAK } else { 1 };
         let since = *self.troubled_since.get_or_insert(now);
