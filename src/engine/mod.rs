@@ -39,6 +39,9 @@ mod progress;
 pub use balance::first_balance;
 use progress::Books;
 
+/// Submissions in a row that waited too long for the disk to be sent, after which that is told.
+const STALE_WORTH_TELLING: u32 = 100;
+
 /// Turns of the loop in virtual time before the runtime may look at the world.
 const TURNS_WITHOUT_REST: u32 = 256;
 
@@ -152,6 +155,8 @@ struct Engine<'a, A, S> {
     committing: Vec<Intent>,
     told_pause: Option<Stamp>,
     told_allowed: (u32, u32),
+    /// Submissions in a row that waited too long for the disk to be sent.
+    stale: u32,
     told_halt: Option<Halt>,
 }
 
@@ -200,6 +205,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
         committing: Vec::new(),
         told_pause: None,
         told_allowed: schedule.allowed(),
+        stale: 0,
         told_halt: None,
         schedule,
         clock,
@@ -386,7 +392,14 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     fn send(&mut self, intent: Intent) -> Result<(), EngineError> {
         let Intent { sample, attempt, permit } = intent;
         let now = self.clock.now();
-        if now.since(permit) > STALE_PERMIT || self.schedule.halt().is_some() {
+        let stale = now.since(permit) > STALE_PERMIT;
+        self.stale = if stale { self.stale.saturating_add(1) } else { 0 };
+        if self.stale == STALE_WORTH_TELLING {
+            tracing::warn!(
+                "commits to the state file take so long that permits to send grow stale: is its disk slow?"
+            );
+        }
+        if stale || self.schedule.halt().is_some() {
             self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
             return Ok(());
         }

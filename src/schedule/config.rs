@@ -41,9 +41,6 @@ pub const NOTHING_ACCEPTED: u32 = 20;
 /// One may be a hiccup.
 pub const REFUSALS_THAT_TELL: u32 = 3;
 
-/// Submissions in a row that waited too long for the disk to be sent, after which buying stops.
-pub const STALE_IN_A_ROW: u32 = 100;
-
 /// Looks answered after a submission was refused for "too many requests" that show that requests
 /// pass and tasks do not.
 pub const LOOKS_THAT_TELL: u32 = 3;

@@ -182,8 +182,6 @@ pub struct Schedule {
     /// Since when answers to submissions speak of trouble, and looks tell nothing.
     troubled_since: Option<Stamp>,
     silent: Option<(Stamp, Failure)>,
-    /// Submissions in a row that were not sent because their permits had gone stale.
-    stale: u32,
     outage: Option<Outage>,
     /// Looks in a row that were refused because there were too many requests.
     refused_looks: u32,
@@ -240,7 +238,6 @@ impl Schedule {
             trouble: 0,
             troubled_since: None,
             silent: None,
-            stale: 0,
             outage: None,
             refused_looks: 0,
             unclear_looks: 0,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::retry::AfterFailure;
 use super::{
     ACCEPTED_WITHIN, Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS,
-    LOST_AFTER, NEW_TASK, NOTHING_ACCEPTED, Phase, Restored, STALE_IN_A_ROW, Sample, Schedule, Stored,
-    Transition, UNCLEAR_LOOKS, Watch,
+    LOST_AFTER, NEW_TASK, NOTHING_ACCEPTED, Phase, Restored, Sample, Schedule, Stored, Transition,
+    UNCLEAR_LOOKS, Watch,
 };
 use crate::api::{Polled, RefusalCause, Submitted, TaskFailure};
 use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, UnixMillis, Usd};
@@ -31,11 +31,6 @@ impl Schedule {
                 let permit = self.end_submission(sample, attempt, "not sent")?;
                 self.trial_may_go_again(permit);
                 self.retract(sample, now);
-                self.stale += 1;
-                if self.stale >= STALE_IN_A_ROW {
-                    let why = "intents wait so long for the disk that they may no longer be sent";
-                    self.stop_buying(Halt::Disk(why.to_owned()));
-                }
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
@@ -133,7 +128,6 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let permit = self.end_submission(id, attempt, "submission answered")?;
-        self.stale = 0;
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
