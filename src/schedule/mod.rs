@@ -339,9 +339,10 @@ impl Schedule {
             }
         }
         // A submission into a free slot uses it for certain; a look only perhaps frees one.
-        if self.may_submit() && now < self.hold.until() {
+        let may_submit = self.may_submit();
+        if may_submit && now < self.hold.until() {
             not_before(self.hold.until());
-        } else if self.may_submit() {
+        } else if may_submit {
             match self.gate.admit(now) {
                 Admission::Granted => {
                     if let Some(submit) = self.submit_next(now) {
@@ -416,12 +417,13 @@ impl Schedule {
         if !trusted || self.halt.is_some() {
             return false;
         }
-        let Some(sample) = self.ready.front().and_then(|id| self.samples.get(id)) else { return false };
+        let Some(next) = self.ready.front() else { return false };
         if self.alive() >= self.slots_allowed.allowed() {
             self.slots_allowed.want_more();
             return false;
         }
-        self.config.max_cost.is_none_or(|most| self.spent + self.reserved + sample.price <= most)
+        let price = |id| self.samples.get(id).map_or(Usd::ZERO, |sample: &Sample| sample.price);
+        self.config.max_cost.is_none_or(|most| self.spent + self.reserved + price(next) <= most)
     }
 
     /// Stops buying when the next sample costs more than is left of what may be spent. While
