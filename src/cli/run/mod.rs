@@ -21,6 +21,7 @@ use crate::simulator::Scenario;
 use crate::store::Selection;
 use crate::veo::{ApiKey, BaseUrl};
 
+mod files;
 mod perform;
 mod sheet_in;
 mod sinks;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::oneshot;
 
+use super::files::{forget, keep_apart, ledger_path};
 use super::sheet_in::{self, Taken};
 use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
@@ -71,39 +72,6 @@ pub fn perform(
         }
     };
     ended.map_err(|error| about_state(error, &state))
-}
-
-/// Refuses to write one file in two ways, or over what is read.
-///
-/// # Errors
-///
-/// Two of the files named are one.
-fn keep_apart(args: &RunArgs, source: &Source, paths: &RunPaths) -> Result<(), UsageError> {
-    let sheet = if let Source::File(path) = source { Some(path) } else { None };
-    let ledger = ledger_path(&paths.state);
-    let files = [
-        ("the sheet", sheet),
-        ("--state", Some(&paths.state)),
-        ("the ledger of a rehearsal", Some(&ledger)),
-        ("-o", Some(&paths.results)),
-        ("--api-key-file", args.connection.api_key_file.as_ref()),
-        ("--summary", args.summary.as_ref()),
-        ("--events", args.events.as_ref().filter(|path| path.as_os_str() != "-")),
-    ];
-    // A file that is there may have two names; one that is not has none yet; a device keeps nothing.
-    let same = |path: &PathBuf| {
-        let kept = path.is_file() || !path.exists();
-        fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok().filter(|_| kept)
-    };
-    let files: Vec<_> =
-        files.iter().filter_map(|(what, path)| Some((what, same((*path)?)?, (*path)?))).collect();
-    for (place, (what, path, shown)) in files.iter().enumerate() {
-        if let Some((other, ..)) = files[..place].iter().find(|(_, known, _)| known == path) {
-            let shown = shown.display();
-            return Err(UsageError(format!("{shown} is both {other} and {what}: name two files")));
-        }
-    }
-    Ok(())
 }
 
 /// A run as it was asked for.
@@ -462,28 +430,6 @@ fn resume_words(words: impl Iterator<Item = String>, chosen_are_done: bool) -> V
         }
     }
     kept
-}
-
-/// The simulator's own books, beside the state file of the rehearsal.
-fn ledger_path(state: &Path) -> PathBuf {
-    let mut name = state.as_os_str().to_owned();
-    name.push(".ledger");
-    name.into()
-}
-
-/// Removes the books of an earlier rehearsal, whose state file is gone.
-fn forget(ledger: &Path) -> anyhow::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = ledger.as_os_str().to_owned();
-        path.push(suffix);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| PathBuf::from(path).display().to_string());
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
