@@ -4,9 +4,10 @@
 //!   doubts in a row are an *outage*: buying stops until the balance endpoint answers, and then one
 //!   trial submission at a time finds out whether it is over.
 //! - **429** proves that the service is there. What there were too many of is told by its words, and
-//!   otherwise by the looks: a refused look means requests, so that everyone waits and the pace falls;
-//!   looks that pass while submissions are refused mean tasks, so that fewer are kept alive. Until
-//!   that is known submissions wait and looks go on, as the test.
+//!   otherwise by the looks: refused looks mean requests, so that everyone waits and the pace falls;
+//!   looks that pass while submissions are refused mean tasks, so that fewer are kept alive. One
+//!   refusal is believed where about as much was in use as is allowed, elsewhere it takes three in a
+//!   row. Until that is known submissions wait and looks go on, as the test.
 
 use std::time::Duration;
 
