@@ -16,6 +16,7 @@
 //! | [`store`] | the state file: import, queue, commits, restore, queries |
 //! | [`manifest`] | rows out of sheets; a bad row is data with a position |
 //! | [`simulator`] | a model of the API with a strict judge, in memory and over HTTP |
+//! | [`hosts`] | which hosts may be called for videos and images |
 //! | [`veo`] | the API over HTTP; what an answer means, in one table |
 //! | [`event`] | what a run tells whoever listens |
 //! | [`schedule`] | every decision, and no I/O: the pure core |
@@ -34,6 +35,7 @@ pub mod engine;
 pub mod event;
 pub mod generation;
 pub mod harmless;
+pub mod hosts;
 pub mod job;
 pub mod manifest;
 pub mod report;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down. A module may use what stands below it; `main.rs` and `lib.rs` are above all.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "cli",
     "batch",
     "engine",
@@ -18,6 +18,7 @@ const LAYERS: [&str; 16] = [
     "store",
     "manifest",
     "simulator",
+    "hosts",
     "veo",
     "event",
     "schedule",
