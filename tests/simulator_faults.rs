@@ -411,7 +411,7 @@ fn every_named_scenario_is_one_and_says_what_it_does() {
         let scenario = Scenario::load(name).unwrap_or_else(|error| panic!("{error}"));
         assert!(names.insert(*name), "{name} twice");
         assert!((20..140).contains(&scenario.about().len()), "{name}: {}", scenario.about());
-        assert!(text.contains("[[fault]]") && text.ends_with('\n'), "{name}");
+        assert!((text.contains("[[fault]]") || text.contains("[videos]")) && text.ends_with('\n'), "{name}");
     }
     let whats =
         |what: &str| Scenario::NAMED.iter().any(|named| named.text.contains(&format!("what = \"{what}\"")));
@@ -420,6 +420,12 @@ fn every_named_scenario_is_one_and_says_what_it_does() {
     }
     for what in ["no_url", "result_object", "limits", "money"] {
         assert!(whats(what), "no named scenario shows {what}");
+    }
+    let fields =
+        ["links", "cut", "wrong_length", "stall", "not_video", "no_range", "rate", "rate_in_all", "expire"];
+    for field in fields {
+        let line = format!("\n{field} = ");
+        assert!(Scenario::NAMED.iter().any(|named| named.text.contains(&line)), "none shows {field}");
     }
 }
 
@@ -464,6 +470,15 @@ fn mistakes_are_told_with_their_line_and_the_mend() {
         ),
         ("what = 'money'\nfrom = '2m'", 2, "`from` says nothing for what = \"money\""),
         ("what = ", 3, ""),
+        ("what = 'cut'\n[videos]\ncut = 2", 5, "2 is no share"),
+        ("what = 'cut'\n[videos]\ncuts = 0.5", 5, "unknown field `cuts`, expected one of"),
+        (
+            "what = 'cut'\n[videos]\nbytes = '9..1'",
+            5,
+            "`9..1` is no length: use bytes, such as 200000..2000000",
+        ),
+        ("what = 'cut'\n[videos]\nlinks = 21", 5, "1 to 20 links"),
+        ("what = 'cut'\n[videos]\nexpire = 9", 5, "a span of time such as"),
     ] {
         let error = Scenario::parse("mine.toml", &format!("about = ''\n[[fault]]\n{fault}\n")).unwrap_err();
         let told_now = error.to_string();

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -14,7 +15,7 @@ use super::rehearsal::load_scenarios;
 use super::signals::Signals;
 use crate::clock::{Clock, wall_time};
 use crate::report::Screen;
-use crate::simulator::{Ledger, Named, Scenario, Settings, Simulator, request_hash, serve};
+use crate::simulator::{Ledger, Named, Scenario, Settings, Simulator, request_hash, serve, video_bytes};
 
 use super::run::{LimitArgs, PriceArgs};
 use super::sheet::{SheetArgs, Source};
@@ -29,11 +30,13 @@ Examples:
   BATCHVEO_API_KEY=any batchveo run prompts.csv --base-url http://127.0.0.1:8787 --time-scale 10
   curl -s http://127.0.0.1:8787/judge      limits kept? anything bought twice?
   curl -s http://127.0.0.1:8787/ledger     what was accepted, as CSV
+  curl -s http://127.0.0.1:8787/videos     how often each video was fetched
   curl -s -X POST 'http://127.0.0.1:8787/top-up?usd=100'      put money into the account
   batchveo simulate --key secret --fail-rate 0.05 --balance 20
   batchveo simulate --list-scenarios                          what can go wrong
   batchveo simulate --show-scenario outage > mine.toml        a file to start one's own from
   batchveo simulate --scenario outage,cut --scenario mine.toml
+  batchveo simulate --scenario videos-cut --video-bytes 1000000..9000000
 
 Exit codes:
   0 stopped by Ctrl-C or SIGTERM, 2 usage, or the address cannot be listened on")]
@@ -63,6 +66,10 @@ pub struct SimulateArgs {
     /// Print the text of a built-in scenario and end
     #[arg(long, value_name = "NAME", conflicts_with = "scenario")]
     pub show_scenario: Option<String>,
+    /// How long videos are: so many bytes, or from so many to so many [default: 200000..2000000, or
+    /// what the scenario says]
+    #[arg(long, value_name = "BYTES", value_parser = video_bytes)]
+    pub video_bytes: Option<RangeInclusive<u64>>,
     /// Accept this key alone; without it, any. Not a real key: it can be read by every user here
     #[arg(long, value_name = "TEXT")]
     pub key: Option<String>,
@@ -126,6 +133,7 @@ async fn serve_until_signal(args: &SimulateArgs, mut screen: Screen) -> anyhow::
         key: args.key.as_deref().map(Into::into),
         balance: args.balance.or(scenario.balance()).unwrap_or(usual.balance),
         prices: args.price.list,
+        video_bytes: args.video_bytes.clone().or(scenario.video_bytes()).unwrap_or(usual.video_bytes),
         fail_rate: args.fail_rate,
         echo_headers: args.echo_headers,
         scenario,

@@ -48,17 +48,18 @@ pub(super) fn too_late() -> Reply {
     Reply { status: 504, retry_after: None, body: envelope.to_string().into_bytes() }
 }
 
-/// How a task stands at `now`.
+/// How a task stands at `now`. `links` are its videos', should it have made any.
 pub(super) fn state_at<'a>(
     task: &Task,
     task_id: &'a str,
     now: UnixMillis,
     quirks: Quirks<'a>,
+    links: impl FnOnce() -> Vec<String>,
 ) -> TaskState<'a> {
     let Fate { duration_ms, waiting_ms, failure } = task.fate;
-    let ends = task.created.0.saturating_add(i64::from(duration_ms));
-    let ended = duration_ms != Fate::NEVER && now.0 >= ends;
-    let made = ended && failure.is_none();
+    let ends = task.ends();
+    let ended = ends.is_some_and(|ends| now >= ends);
+    let made = task.has_made(now);
     let failure = failure.filter(|_| ended);
     let state = if made {
         "success"
@@ -72,16 +73,14 @@ pub(super) fn state_at<'a>(
         "processing"
     };
     let result = || {
-        let Task { request, nth, .. } = task;
-        let url = format!("https://simulated.invalid/{request}-{nth}.mp4");
-        let result = json!({ "resultUrls": if quirks.no_url { vec![] } else { vec![url] } });
+        let result = json!({ "resultUrls": if quirks.no_url { vec![] } else { links() } });
         if quirks.result_object { result } else { result.to_string().into() }
     };
     TaskState {
         task_id,
         state,
         create_time: task.created.0,
-        complete_time: ended.then_some(ends),
+        complete_time: ends.filter(|_| ended).map(|ends| ends.0),
         cost_time: made.then(|| duration_ms.saturating_sub(waiting_ms)),
         result_json: made.then(result),
         fail_code: failure.map(FailCode::as_str),

@@ -1,15 +1,17 @@
-//! The simulator over HTTP: the API's three endpoints, the verdict and the ledger.
+//! The simulator over HTTP: the API's three endpoints, the videos, the verdict and the ledger.
 //!
 //! Thin on purpose: it reads a request, asks the model, waits on the clock, and does to the connection
-//! what the answer says. `GET /judge`, `GET /ledger` and `POST /top-up?usd=100` are the simulator's
-//! own: they count as no request and no fault strikes them, but nobody can reach them either while an
-//! outage keeps the port closed. A client's time-outs are real: only an answer that is later than
-//! they are by the wall clock is too late.
+//! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos` and `POST /top-up?usd=100` are the
+//! simulator's own: they count as no request and no fault strikes them, but nobody can reach them either
+//! while an outage keeps the port closed. A client's time-outs are real: only an answer that is later
+//! than they are by the wall clock is too late.
 
 use std::fmt::Write as _;
 use std::future::{Future, ready};
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -19,9 +21,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::connection::{Doorway, Switch};
 use super::judge::Endpoint;
+use super::showing::{self, Stopping};
 use super::{Answer, Caller, Delivery, LONGEST_BODY, LedgerError, Model, RequestHash, Simulator};
 use crate::job::{Stamp, Usd};
 use crate::veo::Reply;
@@ -32,7 +36,8 @@ const ELSEWHERE: &str = "https://elsewhere.invalid";
 /// Requests of the ledger sent in one piece: small enough to hold in memory and to keep nobody waiting.
 const LEDGER_PAGE: u32 = 1_000;
 
-/// Answers on `listener` until `shutdown` is ready, then finishes the answers begun.
+/// Answers on `listener` until `shutdown` is ready, then finishes the answers begun, but for videos.
+/// Links to videos lead to this address; where it is that of every network, to loopback.
 ///
 /// # Errors
 ///
@@ -42,13 +47,30 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    simulator.lock().shelf_mut().stands_at(format!("http://{address}"));
     let doorway = Doorway::new(listener, simulator.clone())?;
-    let service = routes(simulator).into_make_service_with_connect_info::<Switch>();
+    let (stop, stopping) = watch::channel(false);
+    let service = routes(simulator, stopping).into_make_service_with_connect_info::<Switch>();
+    let shutdown = async move {
+        shutdown.await;
+        // Fails only when nobody sends anything.
+        let _ = stop.send(true);
+    };
     axum::serve(doorway, service).with_graceful_shutdown(shutdown).await
 }
 
-fn routes(simulator: Simulator) -> Router {
+fn routes(simulator: Simulator, stopping: Stopping) -> Router {
     Router::new()
+        .route("/videos", get(showing::books))
+        .route("/videos/{name}", get(showing::video))
         .route("/api/v1/generateTask/veo-3-1", post(generate))
         .route("/api/v1/statusTask/veo-3-1", get(status))
         .route("/api/v1/apikeys/current-balance", get(balance))
@@ -57,6 +79,7 @@ fn routes(simulator: Simulator) -> Router {
         .route("/top-up", post(top_up))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
+        .layer(Extension(stopping))
         .with_state(simulator)
 }
 

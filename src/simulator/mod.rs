@@ -4,7 +4,8 @@
 //! adapters reach the one [`Model`]: [`Simulator`] is a [`crate::api::VideoApi`] in memory (through
 //! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the
 //! client, or it would forgive the client's mistakes. Submissions that ask for a callback are
-//! accepted; none is sent.
+//! accepted; none is sent. The videos that tasks make can be fetched from a server, and checked with
+//! [`read_video`]; in memory there are links to nowhere.
 //!
 //! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
 //! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
@@ -24,8 +25,12 @@ mod request;
 mod scenario;
 mod scenario_file;
 mod scenario_values;
+mod shelf;
+mod showing;
 mod task;
 mod verdict;
+mod video_faults;
+mod videos;
 mod window;
 
 use std::ops::RangeInclusive;
@@ -41,7 +46,9 @@ pub use ledger::{Expectations, Ledger, LedgerError};
 pub use model::{Answer, Caller, Delivery, Model};
 pub use request::{LONGEST_BODY, RequestHash, request_hash};
 pub use scenario::{Named, Scenario, ScenarioError};
+pub use shelf::VideoCounts;
 pub use verdict::{AskedBasis, Verdict};
+pub use videos::{VideoId, read_video, video_bytes};
 
 use crate::clock::Clock;
 use crate::generation::{Mode, PriceList};
@@ -69,6 +76,8 @@ pub struct Settings {
     pub fast_duration: LogNormal,
     /// How long an answer takes.
     pub latency: RangeInclusive<Duration>,
+    /// How long the videos are that a server shows, in bytes.
+    pub video_bytes: RangeInclusive<u64>,
     /// What goes wrong. Its windows are of the clock that the simulator is given.
     pub scenario: Scenario,
     /// Whether refusals repeat the `Authorization` header, as badly made services do.
@@ -88,6 +97,7 @@ impl Default for Settings {
             quality_duration: LogNormal::VEO,
             fast_duration: LogNormal::VEO,
             latency: Duration::from_millis(50)..=Duration::from_millis(250),
+            video_bytes: 200_000..=2_000_000,
             scenario: Scenario::default(),
             echo_headers: false,
         }

@@ -18,6 +18,7 @@ use super::fault::{Deed, NoMoney, Wrong};
 use super::judge::{Breach, Endpoint, Injected, Judge};
 use super::ledger::{Acceptance, Ledger, LedgerError};
 use super::request::{self, Request, RequestHash};
+use super::shelf::{Asked, Shelf, Showing};
 use super::task::Task;
 use super::verdict::{AskedBasis, Verdict};
 use crate::job::{Stamp, UnixMillis, Usd};
@@ -72,6 +73,7 @@ pub struct Model {
     birth: UnixMillis,
     judge: Judge,
     ledger: Ledger,
+    shelf: Shelf,
     /// The latest time seen.
     now: Stamp,
 }
@@ -134,7 +136,7 @@ impl Model {
     ) -> Result<Self, LedgerError> {
         let mut judge = Judge::new(settings.limits);
         ledger.for_alive(now, |ends_ms| judge.live(ends_ms))?;
-        Ok(Self { settings, birth, judge, ledger, now })
+        Ok(Self { settings, birth, judge, ledger, shelf: Shelf::default(), now })
     }
 
     /// `POST /generateTask/veo-3-1`.
@@ -162,6 +164,21 @@ impl Model {
     /// Anything the API does not have.
     pub fn unknown_endpoint(&mut self, caller: Caller<'_>, now: Stamp) -> Answer {
         self.serve(Endpoint::Unknown, caller, RequestHash(0), now, |_| Err(Refused::UnknownEndpoint))
+    }
+
+    /// A request for a video, which is none to the API and counts as none.
+    pub(super) fn show(&mut self, asked: &Asked<'_>, now: Stamp) -> Showing {
+        self.now = self.now.max(now);
+        self.shelf.show(&self.settings, asked, self.birth.at(self.now))
+    }
+
+    /// The videos.
+    pub(super) const fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    pub(super) const fn shelf_mut(&mut self) -> &mut Shelf {
+        &mut self.shelf
     }
 
     /// Whether the connection breaks on which a request for `endpoint` is about to be read. Only for a
@@ -233,6 +250,7 @@ impl Model {
             spent: totals.spent,
             balance_left: self.balance_left(),
             requests_per_task: per_task(counts.requests(), totals.accepted),
+            videos: self.shelf.counts(),
             held: fullest_window <= window_limit
                 && most_alive <= alive_limit
                 && counts.throttled_429 == 0
@@ -347,7 +365,9 @@ impl Model {
         if quirks.unknown {
             return Err(Refused::Forgotten);
         }
-        let data = state_at(&task, task_id, self.birth.at(self.now), quirks);
+        let now = self.birth.at(self.now);
+        let links = || self.shelf.links(&self.settings, &task, task_id, now);
+        let data = state_at(&task, task_id, now, quirks, links);
         Ok(Served { body: success(data), request: task.request, salt: self.now.as_nanos() })
     }
 

@@ -3,7 +3,7 @@
 use super::scenario::Named;
 
 /// In the order in which they are listed: what an answer says, limits, connections, tasks, money and
-/// key, outages, other programs, and all together.
+/// key, outages, other programs, videos, and all together.
 pub(super) const NAMED: &[Named] = &[
     Named { name: "error-500", text: include_str!("scenarios/error-500.toml") },
     Named { name: "error-408", text: include_str!("scenarios/error-408.toml") },
@@ -49,6 +49,15 @@ pub(super) const NAMED: &[Named] = &[
     Named { name: "half-account", text: include_str!("scenarios/half-account.toml") },
     Named { name: "busy-account", text: include_str!("scenarios/busy-account.toml") },
     Named { name: "bad-network", text: include_str!("scenarios/bad-network.toml") },
+    Named { name: "videos-cut", text: include_str!("scenarios/videos-cut.toml") },
+    Named { name: "videos-wrong-length", text: include_str!("scenarios/videos-wrong-length.toml") },
+    Named { name: "videos-stall", text: include_str!("scenarios/videos-stall.toml") },
+    Named { name: "videos-slow", text: include_str!("scenarios/videos-slow.toml") },
+    Named { name: "videos-not-video", text: include_str!("scenarios/videos-not-video.toml") },
+    Named { name: "videos-no-range", text: include_str!("scenarios/videos-no-range.toml") },
+    Named { name: "videos-expire", text: include_str!("scenarios/videos-expire.toml") },
+    Named { name: "videos-many", text: include_str!("scenarios/videos-many.toml") },
+    Named { name: "videos-bad", text: include_str!("scenarios/videos-bad.toml") },
     Named { name: "mixed", text: include_str!("scenarios/mixed.toml") },
     Named { name: "bad-day", text: include_str!("scenarios/bad-day.toml") },
 ];

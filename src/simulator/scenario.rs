@@ -5,6 +5,7 @@
 //! the list, what is struck, when), never a draw from a generator that moves on: the same seed tells
 //! the same story, whatever else is asked in between.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::fate::{FailCode, mix, unit};
@@ -13,6 +14,7 @@ use super::judge::Endpoint;
 use super::named::NAMED;
 use super::request::RequestHash;
 use super::scenario_file;
+use super::video_faults::VideoFaults;
 use crate::job::{Limits, Stamp, Usd};
 
 pub use super::scenario_file::ScenarioError;
@@ -42,12 +44,27 @@ pub use super::scenario_file::ScenarioError;
 /// the same: half, but none where the number is a refusal by the vendor's pages (429, 503, 4xx but
 /// 408). Requests and tasks are struck by `share` (0 to 1, all without it). All but `money` have a
 /// window, of the simulation's clock: `from`, `until`, and `every` with `for` to come again.
+///
+/// A table `[videos]` says how the videos are that a server shows. In memory there are none.
+///
+/// | field | |
+/// |---|---|
+/// | `bytes` | how long they are, such as `"200000..2000000"` |
+/// | `links` | how many a task is given (1) |
+/// | `cut` | share of bodies in which the connection breaks, anywhere |
+/// | `wrong_length` | share of bodies that are announced longer than they are |
+/// | `stall` | share of bodies of which no more comes, anywhere, while the connection stays |
+/// | `not_video` | share of answers that are a page and say 200 |
+/// | `no_range` | `true`: every answer is the whole |
+/// | `rate`, `rate_in_all` | bytes a second, of the simulation's clock, of a connection and of all together |
+/// | `expire` | how long a link lives, such as `"30m"`; then it is 403 or 404, and a look at the task gives another |
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scenario {
     pub(super) about: String,
     pub(super) requests: Vec<RequestFault>,
     pub(super) tasks: Vec<TaskFault>,
     pub(super) account: Vec<AccountFault>,
+    pub(super) videos: VideoFaults,
 }
 
 /// A built-in scenario.
@@ -140,6 +157,7 @@ impl Scenario {
         self.requests.extend(more.requests);
         self.tasks.extend(more.tasks);
         self.account.extend(more.account);
+        self.videos = self.videos.and(more.videos);
         self
     }
 
@@ -158,6 +176,13 @@ impl Scenario {
             AccountFault::Limits { .. } => None,
         };
         self.account.iter().filter_map(balance).min()
+    }
+
+    /// How long the scenario wants videos to be, in bytes, if it says so. Whoever makes the
+    /// [`super::Settings`] decides whether they are.
+    #[must_use]
+    pub fn video_bytes(&self) -> Option<RangeInclusive<u64>> {
+        self.videos.bytes.clone()
     }
 
     /// What strikes a request that is about to be read from its connection, for a server that has

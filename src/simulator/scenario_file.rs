@@ -15,6 +15,7 @@ use super::fault::{
 use super::named::NAMED;
 use super::scenario::Scenario;
 use super::scenario_values::{Dollars, Part, Share, Span};
+use super::video_faults::VideoFaults;
 use super::window::{Beat, Window};
 use crate::job::Stamp;
 
@@ -59,6 +60,8 @@ struct Text {
     about: String,
     #[serde(default)]
     fault: Vec<Spanned<Fields>>,
+    #[serde(default)]
+    videos: VideoFaults,
 }
 
 /// Every field a fault can have; which ones it may have hangs on `what`.
@@ -176,7 +179,7 @@ pub(super) fn read(origin: &str, text: &str) -> Result<Scenario, ScenarioError> 
     let whole: Text = toml::from_str(text).map_err(|error: toml::de::Error| {
         wrong(error.span().map_or(0, |span| span.start), error.message().to_owned())
     })?;
-    let mut scenario = Scenario { about: whole.about, ..Scenario::default() };
+    let mut scenario = Scenario { about: whole.about, videos: whole.videos, ..Scenario::default() };
     for fault in whole.fault {
         let at = fault.span().start;
         fault.into_inner().put(&mut scenario).map_err(|problem| wrong(at, problem))?;

@@ -25,6 +25,18 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// When it ends, if it does.
+    pub(super) fn ends(&self) -> Option<UnixMillis> {
+        let Fate { duration_ms, .. } = self.fate;
+        let ends = UnixMillis(self.created.0.saturating_add(i64::from(duration_ms)));
+        (duration_ms != Fate::NEVER).then_some(ends)
+    }
+
+    /// Whether it has ended well by `now`.
+    pub(super) fn has_made(&self, now: UnixMillis) -> bool {
+        self.fate.failure.is_none() && self.ends().is_some_and(|ends| now >= ends)
+    }
+
     pub(super) fn encode(&self, seed: u64) -> String {
         let failure = self.fate.failure.map_or(NO_FAILURE, FailCode::place);
         let mut bytes = Vec::with_capacity(LENGTH);

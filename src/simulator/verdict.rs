@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::judge::{Counts, Injected};
+use super::shelf::VideoCounts;
 use crate::job::Usd;
 
 /// What "bought twice" was measured against.
@@ -52,13 +53,16 @@ pub struct Verdict {
     pub balance_left: Usd,
     /// Requests of this process for each submission accepted; `None` without one.
     pub requests_per_task: Option<f64>,
+    /// What was asked for of the videos, in this process.
+    pub videos: VideoCounts,
     /// Whether no documented limit was ever broken and nothing bought twice. What a scenario did is
     /// not held against anyone.
     pub held: bool,
 }
 
 impl fmt::Display for Verdict {
-    /// Six plain lines, and one more if a scenario did anything, without an end of line at the end.
+    /// Six plain lines, one more if a scenario did anything and one if videos were asked for, without an
+    /// end of line at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { submissions, polls, balances, throttled_429, injected, .. } = self.counts;
         let basis = match self.asked_basis {
@@ -83,7 +87,8 @@ impl fmt::Display for Verdict {
             "accepted: {}, of which {} failed; bought twice: {} ({basis})",
             self.accepted, self.failed, self.bought_twice
         )?;
-        write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)
+        write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)?;
+        if self.videos.requests > 0 { write!(f, "\nvideos: {}", self.videos) } else { Ok(()) }
     }
 }
 
@@ -133,6 +138,7 @@ mod tests {
             spent: Usd::from_cents(60),
             balance_left: Usd::from_cents(40),
             requests_per_task: Some(4.0),
+            videos: VideoCounts::default(),
             held: true,
         };
         insta::assert_snapshot!(verdict, @r"
@@ -147,6 +153,11 @@ mod tests {
         let spoilt = Verdict { counts: Counts { injected, ..verdict.counts }, ..verdict.clone() };
         let line = "injected by the scenario: 2 answered 429, 1 tasks spoilt";
         assert_eq!(spoilt.to_string().lines().nth(2), Some(line));
+        let videos = VideoCounts { requests: 3, bytes_sent: 500, whole: 1, ..VideoCounts::default() };
+        let shown = Verdict { videos, ..verdict.clone() }.to_string();
+        assert!(
+            shown.ends_with("left\nvideos: 3 asked for, 1 sent whole (one 0 times at most), 500 bytes sent")
+        );
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["throttled_429"], 0);
         assert_eq!(json["asked_basis"], "samples");
