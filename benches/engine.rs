@@ -50,6 +50,7 @@ fn run(batch: Batch, folder: &Path) -> u64 {
         prices: PriceList::VENDOR,
         results: folder.join("results.csv"),
         grace: Duration::ZERO,
+        downloads: None,
     };
     let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
     let finished = runtime.block_on(batch.run(&api, run, &mut nobody, std::future::pending())).expect("runs");

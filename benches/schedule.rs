@@ -58,7 +58,12 @@ fn drive(rows: i64) -> u64 {
                 order += 1;
                 answers.push(Reverse((now + LATENCY, order, sample, false)));
             }
-            Step::Act(Action::AskBalance | Action::ReclaimSlots(_)) => unreachable!("nothing fails here"),
+            Step::Act(
+                Action::AskBalance
+                | Action::ReclaimSlots(_)
+                | Action::LookAtLink { .. }
+                | Action::ForgetLink { .. },
+            ) => unreachable!("nothing fails here"),
             Step::Finished => return events,
             step @ (Step::WakeAt(_) | Step::Wait) => {
                 let answer_at = answers.peek().map(|Reverse((at, ..))| *at);

@@ -62,6 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         prices: PriceList::VENDOR,
         results: results.clone(),
         grace: Duration::from_secs(20),
+        downloads: None,
     };
     let mut told = |event: &RunEvent<'_>, progress: &Progress| {
         if let RunEvent::Changed(change) = event {

@@ -7,9 +7,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::api::VideoApi;
 use crate::clock::{Clock, Moment};
-use crate::engine::{self, EngineError, Start, World};
+use crate::engine::{self, EngineError, FromDownloads, Start, World};
 use crate::event::{EventSink, Progress};
 use crate::generation::{Generation, PriceList};
 use crate::job::{Stamp, Status, Tally};
@@ -81,6 +83,8 @@ pub struct Run {
     pub results: PathBuf,
     /// How long to wait for submissions in flight after an interruption.
     pub grace: Duration,
+    /// What downloads say and want, if there are any.
+    pub downloads: Option<mpsc::Receiver<FromDownloads>>,
 }
 
 /// How a run ended.
@@ -189,7 +193,7 @@ impl Batch {
         sink: &mut S,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Finished, BatchError> {
-        let Run { clock, gate, config, selection, prices, results, grace } = run;
+        let Run { clock, gate, config, selection, prices, results, grace, downloads } = run;
         self.store.agree()?;
         self.store.outlast_others()?;
         let restored = self.store.restore(prices)?;
@@ -210,7 +214,7 @@ impl Batch {
         };
         let before = Before { failures, spent };
         let schedule = Schedule::new(config, gate, before, clock.now());
-        let world = World { api, clock, writer, queue, sink };
+        let world = World { api, clock, writer, queue, downloads, sink };
         let start = Start { schedule, restored, tally, spent, grace, halt };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, results) = ending.writer.finish()?;

@@ -42,10 +42,67 @@ pub enum RunEvent<'a> {
     Balance(Usd),
     /// Nothing more is bought.
     BuyingStopped(&'a Halt),
+    /// Something about downloads.
+    Download(&'a DownloadEvent),
+    /// Nothing more is being made, and downloads are all that is waited for.
+    GenerationOver,
     /// A second of the run's clock has passed.
     Heartbeat,
     /// The run is over.
     Finished,
+}
+
+/// Something worth telling of downloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DownloadEvent {
+    /// A video is at its place, whole, and the state file says so.
+    Saved {
+        /// Whose video.
+        sample: SampleId,
+        /// Which of the task's videos, from 1.
+        part: u32,
+        /// How long it is.
+        bytes: u64,
+        /// Its name at its place, with `/` between folders.
+        path: String,
+        /// The SHA-256 of all of it.
+        sha256: [u8; 32],
+    },
+    /// A video could not be had; the next run or `batchveo download` tries again.
+    Failed {
+        /// Whose video.
+        sample: SampleId,
+        /// Which of the task's videos, from 1.
+        part: u32,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// Downloads wait, and try again every few seconds; generation goes on.
+    Paused {
+        /// Why.
+        why: String,
+    },
+    /// Downloads go on.
+    Resumed,
+}
+
+/// How downloads stand in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Downloads {
+    /// Samples made and neither saved nor under way.
+    pub waiting: u64,
+    /// Videos under way.
+    pub active: u32,
+    /// Videos saved by this process.
+    pub saved: u64,
+    /// Videos that could not be had.
+    pub failed: u64,
+    /// Bytes received by this process.
+    pub bytes: u64,
+    /// Bytes a second lately.
+    pub bytes_per_second: u64,
+    /// Whether they wait, for room on the disk say.
+    pub paused: bool,
 }
 
 /// How a run stands. Counts are of the whole state file unless said otherwise.
@@ -81,6 +138,8 @@ pub struct Progress {
     pub oldest_task: Option<Stamp>,
     /// Whether new samples are being submitted.
     pub buying: bool,
+    /// How downloads stand, if there are any.
+    pub downloads: Option<Downloads>,
 }
 
 /// A reader of a run.

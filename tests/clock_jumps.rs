@@ -63,6 +63,7 @@ async fn bought_after(folder: &Path, now: Moment) -> Duration {
         prices: PriceList::VENDOR,
         results: folder.join("results.csv"),
         grace: Duration::ZERO,
+        downloads: None,
     };
     let mut accepted = None;
     let mut note = |event: &RunEvent<'_>, _: &Progress| {

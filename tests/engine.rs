@@ -12,8 +12,11 @@ use std::time::Duration;
 use batchveo::api::{Balance, Polled, Submitted, VideoApi};
 use batchveo::batch::{Batch, BatchError, Finished, Run};
 use batchveo::clock::Clock;
+use batchveo::engine::{FromDownloads, MESSAGES_WAITING};
+use batchveo::event::{DownloadEvent, Downloads};
 use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};
+use batchveo::job::SampleId;
 use batchveo::job::{Failure, FailureKind, Limits, Status, TaskId, UnixMillis, Usd};
 use batchveo::manifest::{Options, Reader};
 use batchveo::schedule::gate::{Gate, STALE_PERMIT};
@@ -21,6 +24,7 @@ use batchveo::schedule::{Config, Halt, Transition};
 use batchveo::simulator::{Ledger, Settings, Simulator, request_hash};
 use batchveo::store::{Durability, ImportOptions, Owner, Selection};
 use futures::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
 
 const BIRTH: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -76,9 +80,10 @@ async fn run_telling<A: VideoApi, S: EventSink>(
     shutdown: impl Future<Output = ()>,
     sink: &mut S,
 ) -> Result<Finished, BatchError> {
-    run_as(folder, batch, api, clock, Config::default(), shutdown, sink).await
+    run_as(folder, batch, api, clock, Config::default(), shutdown, sink, None).await
 }
 
+#[expect(clippy::too_many_arguments, reason = "the world of a run, in one place for all tests")]
 async fn run_as<A: VideoApi, S: EventSink>(
     folder: &Path,
     batch: Batch,
@@ -87,6 +92,7 @@ async fn run_as<A: VideoApi, S: EventSink>(
     config: Config,
     shutdown: impl Future<Output = ()>,
     sink: &mut S,
+    downloads: Option<mpsc::Receiver<FromDownloads>>,
 ) -> Result<Finished, BatchError> {
     let run = Run {
         gate: Gate::new(config.limits.requests_per_minute, clock.now()),
@@ -96,6 +102,7 @@ async fn run_as<A: VideoApi, S: EventSink>(
         prices: PriceList::VENDOR,
         results: folder.join("results.csv"),
         grace: Duration::from_secs(20),
+        downloads,
     };
     batch.run(api, run, sink, shutdown).await
 }
@@ -302,7 +309,7 @@ async fn at_half_the_limits(limits: Limits, cadence: &str) -> (u64, u64) {
     let config = Config { limits, cadence: cadence.parse().unwrap(), ..Config::default() };
     let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
     let finished =
-        run_as(folder.path(), batch, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+        run_as(folder.path(), batch, &api, time.clone(), config, pending(), &mut nobody, None).await.unwrap();
     assert_eq!((finished.halt.as_ref(), count(&finished, Status::Succeeded)), (None, 2_000));
     let verdict = api.verdict().unwrap();
     assert_eq!((verdict.accepted, verdict.bought_twice), (2_000, 0));
@@ -338,7 +345,7 @@ async fn the_cap_is_for_all_runs_together_and_met_to_the_cent() {
         let config = Config { max_cost, ..Config::default() };
         let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
         let finished =
-            run_as(folder.path(), batch, &api, time, config, pending(), &mut nobody).await.unwrap();
+            run_as(folder.path(), batch, &api, time, config, pending(), &mut nobody, None).await.unwrap();
         sold += bought;
         assert_eq!(api.verdict().unwrap().accepted, bought, "{cap:?}");
         assert_eq!(count(&finished, Status::Succeeded), sold, "what is paid for is watched to its end");
@@ -358,7 +365,7 @@ async fn time_that_is_up_leaves_tasks_to_a_run_that_only_collects() {
     let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
     let config = Config { max_duration: Some(Duration::from_secs(60)), ..Config::default() };
     let finished =
-        run_as(folder.path(), first, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+        run_as(folder.path(), first, &api, time.clone(), config, pending(), &mut nobody, None).await.unwrap();
     assert_eq!(finished.halt, Some(Halt::TimeUp));
     let (bought, running) = (finished.progress.accepted, finished.progress.running);
     assert!(bought >= 1_000 && running > 900, "{bought} bought, {running} being made");
@@ -367,8 +374,9 @@ async fn time_that_is_up_leaves_tasks_to_a_run_that_only_collects() {
 
     let second = batch(folder.path(), 1_500);
     let config = Config { collect_only: true, ..Config::default() };
-    let finished =
-        run_as(folder.path(), second, &api, time.clone(), config, pending(), &mut nobody).await.unwrap();
+    let finished = run_as(folder.path(), second, &api, time.clone(), config, pending(), &mut nobody, None)
+        .await
+        .unwrap();
     assert_eq!(finished.halt, Some(Halt::CollectOnly));
     assert_eq!((finished.progress.accepted, finished.progress.running), (0, 0));
     assert_eq!(count(&finished, Status::Succeeded), bought);
@@ -397,4 +405,80 @@ async fn the_balance_is_asked_at_both_ends_and_explains_what_was_bought() {
     let had = Settings::default().balance;
     assert_eq!(balances, [had.minus(PriceList::VENDOR.fast.times(30))]);
     assert_eq!(finished.progress.bought_now, had.minus(balances[0]));
+}
+
+/// What a download does, without one: it asks for a link while the run goes on, saves when generation is
+/// over, and is then told to stop or ends by itself.
+#[tokio::test]
+async fn downloads_are_served_to_the_last_and_the_run_ends_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 3);
+    let clock = clock(&batch);
+    let api = simulator(&batch, &clock, Settings::default());
+    let (sender, inbox) = mpsc::channel(MESSAGES_WAITING);
+    let mut sender = Some(sender);
+    let mut answers = Vec::new();
+    let mut told = Vec::new();
+    let mut sink = |event: &RunEvent<'_>, progress: &Progress| match event {
+        RunEvent::Changed(change) => {
+            if let (Transition::Accepted { task, .. }, Some(sender)) = (&change.transition, &sender) {
+                // Twice, as two videos of one task would: the API is asked once.
+                for _ in 0..2 {
+                    let (answer, answered) = oneshot::channel();
+                    answers.push(answered);
+                    let wanted =
+                        FromDownloads::LinkWanted { sample: change.sample, task: task.clone(), answer };
+                    sender.try_send(wanted).unwrap();
+                }
+            }
+        }
+        RunEvent::GenerationOver => {
+            assert_eq!(progress.tally.count(Status::Succeeded), 3, "too early");
+            let path = "a.mp4".to_owned();
+            let saved =
+                DownloadEvent::Saved { sample: SampleId(1), part: 1, bytes: 7, path, sha256: [0; 32] };
+            let standing = Downloads { saved: 1, bytes: 7, ..Downloads::default() };
+            sender.take().unwrap().try_send(FromDownloads::Told(saved, standing)).unwrap();
+        }
+        RunEvent::Download(event) => told.push((*event).clone()),
+        RunEvent::Started { .. }
+        | RunEvent::Paused { .. }
+        | RunEvent::Allowed { .. }
+        | RunEvent::PollFailed { .. }
+        | RunEvent::Balance(_)
+        | RunEvent::BuyingStopped(_)
+        | RunEvent::Heartbeat
+        | RunEvent::Finished => {}
+    };
+    let config = Config::default();
+    let finished =
+        run_as(folder.path(), batch, &api, clock, config, pending(), &mut sink, Some(inbox)).await.unwrap();
+    assert!(matches!(told[..], [DownloadEvent::Saved { .. }]), "{told:?}");
+    assert_eq!(finished.progress.downloads.map(|downloads| downloads.saved), Some(1));
+    let looks: Vec<_> = answers.into_iter().map(|answer| answer.now_or_never().unwrap().unwrap()).collect();
+    assert_eq!(looks.len(), 6);
+    assert!(looks.iter().all(|look| *look == Polled::Alive), "{looks:?}");
+    assert!(api.verdict().unwrap().held);
+}
+
+#[tokio::test]
+async fn downloads_that_do_not_end_are_left_after_the_grace() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch(folder.path(), 1);
+    let clock = Clock::real(batch.stamp_at(BIRTH).unwrap(), NonZeroU32::new(1_000).unwrap());
+    let api = simulator(&batch, &clock, Settings::default());
+    let (sender, inbox) = mpsc::channel(MESSAGES_WAITING);
+    let (stop, stopped) = oneshot::channel();
+    let mut stop = Some(stop);
+    let mut sink = |event: &RunEvent<'_>, _: &Progress| {
+        if matches!(event, RunEvent::GenerationOver) {
+            stop.take().unwrap().send(()).unwrap();
+        }
+    };
+    let config = Config::default();
+    let shutdown = stopped.map(|_| ());
+    let finished =
+        run_as(folder.path(), batch, &api, clock, config, shutdown, &mut sink, Some(inbox)).await.unwrap();
+    assert_eq!(finished.halt, Some(Halt::Interrupted));
+    assert!(sender.is_closed());
 }

@@ -34,10 +34,15 @@ use crate::schedule::{
 use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost};
 
 mod balance;
+mod downloads;
 mod progress;
+mod waits;
 
 pub use balance::first_balance;
+use downloads::Desk;
+pub use downloads::{FromDownloads, MESSAGES_WAITING};
 use progress::Books;
+use waits::{admit, awaited, wait_until};
 
 /// Submissions in a row that waited too long for the disk to be sent, after which that is told.
 const STALE_WORTH_TELLING: u32 = 100;
@@ -56,6 +61,8 @@ pub struct World<'a, A, S> {
     pub writer: Writer<ResultsFile>,
     /// Ready samples, in manifest order.
     pub queue: Receiver<Result<(Entry, Generation), StoreError>>,
+    /// What downloads say and want, if there are any; the run goes on until they close it.
+    pub downloads: Option<Receiver<FromDownloads>>,
     /// Who is told.
     pub sink: &'a mut S,
 }
@@ -123,6 +130,7 @@ enum Answer {
     Submitted(SampleId, Attempt, Submitted),
     Polled(SampleId, Polled),
     Balance(Balance),
+    Link(SampleId, Polled),
 }
 
 type Call<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -143,6 +151,7 @@ struct Engine<'a, A, S> {
     sink: &'a mut S,
     schedule: Schedule,
     books: Books,
+    desk: Desk,
     /// Requests of the samples in flight.
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
@@ -172,12 +181,13 @@ enum Woken {
     Committed(Result<Committed, WriterError>),
     Answered(Answer),
     Queue(Option<Result<(Entry, Generation), StoreError>>),
+    Downloads(Option<FromDownloads>),
     Interrupted,
     Time,
 }
 
 /// Runs until every sample has ended, or buying stopped and what was bought is made, or `shutdown`
-/// is ready and the submissions in flight are answered (at most `grace`).
+/// is ready and the submissions in flight are answered (at most `grace`); then until downloads end.
 ///
 /// # Errors
 ///
@@ -188,7 +198,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
     start: Start,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ending, EngineError> {
-    let World { api, clock, writer, mut queue, sink } = world;
+    let World { api, clock, writer, mut queue, downloads, sink } = world;
     let Start { schedule, restored, tally, spent, grace, halt } = start;
     let now = clock.now();
     let mut engine = Engine {
@@ -196,6 +206,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
         writer,
         sink,
         books: Books::open(now, tally, spent, &clock),
+        desk: Desk::new(downloads),
         generations: HashMap::new(),
         slots: Semaphore::new(0),
         calls: FuturesUnordered::new(),
@@ -253,24 +264,29 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             }
             let decided = self.decide()?;
             self.start_commit();
+            let finished = decided == Decided::Finished && self.commit.is_none();
+            if finished && self.is_over(interrupted_until) {
+                return Ok(());
+            }
+            let heartbeat = Some(self.books.next_heartbeat());
             let wake_at = match decided {
-                Decided::Finished if self.commit.is_none() => return Ok(()),
                 // The last commit is awaited, and nothing else wakes the loop.
-                Decided::Finished => None,
-                Decided::Wake(at) => {
-                    [at, Some(self.books.next_heartbeat()), interrupted_until].into_iter().flatten().min()
-                }
+                Decided::Finished if !finished => None,
+                Decided::Finished => heartbeat,
+                Decided::Wake(at) => [at, heartbeat, interrupted_until].into_iter().flatten().min(),
             };
             let admitting = queue_open && self.schedule.halt().is_none();
             // Slow input and slow disks stop virtual time: it moves only where the queue has
             // nothing more to give or there is no slot to take it.
-            let time_may_move = self.commit.is_none() && (!admitting || self.slots.available_permits() == 0);
+            let time_may_move =
+                self.commit.is_none() && !finished && (!admitting || self.slots.available_permits() == 0);
             let clock = &self.clock;
             let woken = tokio::select! {
                 biased;
                 result = awaited(&mut self.commit), if self.commit.is_some() => Woken::Committed(result),
                 Some(answer) = self.calls.next() => Woken::Answered(answer),
                 row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
+                told = self.desk.next() => Woken::Downloads(told),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
                 () = wait_until(clock, wake_at) => Woken::Time,
                 () = clock.advance(wake_at), if time_may_move => Woken::Time,
@@ -302,6 +318,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     queue_open = false;
                     self.schedule.handle(Event::QueueEnded, now)?;
                 }
+                Woken::Downloads(told) => self.downloads_say(told, now)?,
                 Woken::Interrupted => {
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
@@ -344,6 +361,12 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     let look = self.api.balance();
                     self.calls.push(Box::pin(async move { Answer::Balance(look.await) }));
                 }
+                Action::LookAtLink { sample, task } => {
+                    self.books.request(now);
+                    let look = self.api.status(task);
+                    self.calls.push(Box::pin(async move { Answer::Link(sample, look.await) }));
+                }
+                Action::ForgetLink { sample } => self.desk.forget(sample),
                 Action::FreeSlots(slots) => self.slots.add_permits(slots as usize),
                 Action::ReclaimSlots(slots) => {
                     let taken = self.slots.forget_permits(slots as usize);
@@ -426,6 +449,10 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 }
                 Event::Balance(balance)
             }
+            Answer::Link(sample, answer) => {
+                self.desk.answer(sample, &answer);
+                Event::LinkSeen { sample, answer }
+            }
         };
         Ok(self.schedule.handle(event, now)?)
     }
@@ -457,31 +484,5 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     fn tell(&mut self, event: &RunEvent<'_>) {
         let progress = self.books.progress(&self.schedule, self.clock.now());
         self.sink.notice(event, &progress);
-    }
-}
-
-/// A row, once there is a slot for it; the slot goes with the row.
-async fn admit<T>(slots: &Semaphore, queue: &mut Receiver<T>) -> Option<T> {
-    let slot = slots.acquire().await.ok()?;
-    let row = queue.recv().await;
-    if row.is_some() {
-        slot.forget();
-    }
-    row
-}
-
-/// The end of the commit under way; never, if there is none.
-async fn awaited(commit: &mut Option<Commit>) -> Result<Committed, WriterError> {
-    match commit {
-        Some(commit) => commit.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The end of a wait in real time. Virtual time is moved, not waited for.
-async fn wait_until(clock: &Clock, wake_at: Option<Stamp>) {
-    match wake_at {
-        Some(at) if !clock.is_virtual() => clock.sleep_until(at).await,
-        Some(_) | None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::event::Progress;
+use crate::event::{Downloads, Progress};
 use crate::job::{SampleId, Stamp, Status, Tally, Usd};
 use crate::schedule::{Change, LastMinute, Restored, Schedule, Stored, Transition};
 
@@ -90,6 +90,11 @@ impl Books {
             Transition::Deferred { .. } => self.gone(change.sample),
             Transition::Intended(_) | Transition::Retracted => {}
         }
+    }
+
+    /// Downloads stand so.
+    pub(super) const fn downloads(&mut self, standing: Downloads) {
+        self.counts.downloads = Some(standing);
     }
 
     fn gone(&mut self, sample: SampleId) {

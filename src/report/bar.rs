@@ -13,15 +13,19 @@ use super::estimate::Outlook;
 use super::screen::Screen;
 use super::standing;
 use super::wording::{Count, HaltReason, Span};
-use crate::event::{EventSink, Progress, RunEvent};
+use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless::one_line;
 use crate::job::{Failure, Stamp};
 
 /// How often the bar is drawn: often enough to look alive, seldom enough to cost nothing.
 const TICK: Duration = Duration::from_millis(200);
 
-const CALM: &str = "[{wide_bar}] {share}\n{standing}\n{pace}";
-const WITH_NOTICE: &str = "[{wide_bar}] {share}\n{standing}\n{pace}\n{wide_msg}";
+/// How long a download that failed is told of.
+const DOWNLOAD_NOTICE: Duration = Duration::from_secs(10);
+
+const RUN: &str = "[{wide_bar}] {share}\n{standing}\n{pace}";
+const DOWNLOADS: &str = "\n{downloads}";
+const NOTICE: &str = "\n{wide_msg}";
 
 /// What the loop leaves for the drawing thread.
 struct Scene {
@@ -31,12 +35,14 @@ struct Scene {
 
 type Shared = Arc<Mutex<Scene>>;
 
-/// A bar of three lines, and a fourth while there is something to say:
+/// A bar of three lines, one for downloads if there are any, and a last one while there is something
+/// to say:
 ///
 /// ```text
 /// [================>                   ] 712 of 1,649, 2 m 10 s
 /// 700 done, 12 failed, 937 in flight
 /// 3,912 requests/min, $140.20 spent, about 2 m 10 s left
+/// 650 saved (1.65 GB), 8 at 12.0 MB/s, 50 waiting
 /// waiting 30 s: transient (http_503): service unavailable
 /// ```
 ///
@@ -44,8 +50,24 @@ type Shared = Arc<Mutex<Scene>>;
 pub struct Bar {
     widget: ProgressBar,
     scene: Shared,
-    /// Until when the pause in the fourth line lasts.
+    /// Which lines there are.
+    lines: Lines,
+    /// Until when the pause in the last line lasts.
     paused_until: Option<Stamp>,
+}
+
+/// Which lines a bar has beside its first three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Lines {
+    downloads: bool,
+    notice: bool,
+}
+
+impl Lines {
+    fn template(self) -> String {
+        let more = [(self.downloads, DOWNLOADS), (self.notice, NOTICE)].into_iter();
+        more.filter(|(there, _)| *there).fold(RUN.to_owned(), |template, (_, line)| template + line)
+    }
 }
 
 impl Bar {
@@ -61,12 +83,19 @@ impl Bar {
     fn still(screen: &Screen, outlook: Outlook) -> Self {
         let scene = Arc::new(Mutex::new(Scene { progress: Progress::default(), outlook }));
         let widget = screen.bars().add(ProgressBar::new(0));
-        widget.set_style(style(CALM, &scene));
-        Self { widget, scene, paused_until: None }
+        widget.set_style(style(Lines::default(), &scene));
+        Self { widget, scene, lines: Lines::default(), paused_until: None }
     }
 
-    fn show_notice(&self, notice: &str) {
-        self.widget.set_style(style(WITH_NOTICE, &self.scene));
+    fn draw_lines(&mut self, lines: Lines) {
+        if self.lines != lines {
+            self.lines = lines;
+            self.widget.set_style(style(lines, &self.scene));
+        }
+    }
+
+    fn show_notice(&mut self, notice: &str) {
+        self.draw_lines(Lines { notice: true, ..self.lines });
         // The bar goes to the terminal past the screen.
         self.widget.set_message(one_line(notice, Failure::LONGEST_MESSAGE));
     }
@@ -76,24 +105,29 @@ fn look(scene: &Shared) -> MutexGuard<'_, Scene> {
     scene.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn style(template: &str, scene: &Shared) -> ProgressStyle {
+fn style(lines: Lines, scene: &Shared) -> ProgressStyle {
     let clause = |words: fn(&Scene) -> String| {
         let scene = Arc::clone(scene);
         move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
             let _ = out.write_str(&words(&look(&scene)));
         }
     };
-    ProgressStyle::with_template(template)
-        .expect("the templates above are valid, and a test draws both")
+    ProgressStyle::with_template(&lines.template())
+        .expect("the templates above are valid, and tests draw them")
         .progress_chars("=> ")
         .with_key("share", clause(share))
         .with_key("standing", clause(|scene| standing::standing(&scene.progress, &scene.outlook)))
+        .with_key("downloads", clause(|scene| downloads(&scene.progress)))
         .with_key("pace", clause(|scene| standing::pace(&scene.progress, &scene.outlook)))
 }
 
 fn share(Scene { progress, outlook }: &Scene) -> String {
     let elapsed = Span(progress.now.since(progress.started));
     format!("{} of {}, {elapsed}", Count(progress.tally.ended()), Count(outlook.wanted(progress)))
+}
+
+fn downloads(progress: &Progress) -> String {
+    progress.downloads.as_ref().map(standing::downloads).unwrap_or_default()
 }
 
 impl EventSink for Bar {
@@ -108,7 +142,21 @@ impl EventSink for Bar {
             RunEvent::Changed(_)
             | RunEvent::PollFailed { .. }
             | RunEvent::Allowed { .. }
-            | RunEvent::Balance(_) => return,
+            | RunEvent::Balance(_)
+            | RunEvent::Download(DownloadEvent::Saved { .. })
+            | RunEvent::GenerationOver => return,
+            RunEvent::Download(DownloadEvent::Failed { problem, .. }) => {
+                self.paused_until = Some(progress.now + DOWNLOAD_NOTICE);
+                self.show_notice(&format!("not downloaded: {problem}"));
+            }
+            RunEvent::Download(DownloadEvent::Paused { why }) => {
+                self.paused_until = None;
+                self.show_notice(&format!("downloads wait: {why}"));
+            }
+            RunEvent::Download(DownloadEvent::Resumed) => {
+                self.paused_until = None;
+                self.draw_lines(Lines { notice: false, ..self.lines });
+            }
             RunEvent::Paused { until, failure } => {
                 self.paused_until = Some(*until);
                 self.show_notice(&format!("waiting {}: {failure}", Span(until.since(progress.now))));
@@ -120,8 +168,9 @@ impl EventSink for Bar {
             RunEvent::Started { .. } | RunEvent::Heartbeat => {
                 if self.paused_until.is_some_and(|until| progress.now >= until) {
                     self.paused_until = None;
-                    self.widget.set_style(style(CALM, &self.scene));
+                    self.draw_lines(Lines { notice: false, ..self.lines });
                 }
+                self.draw_lines(Lines { downloads: progress.downloads.is_some(), ..self.lines });
             }
             RunEvent::Finished => {
                 self.widget.finish_and_clear();
@@ -142,6 +191,7 @@ impl Drop for Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Downloads;
     use crate::job::{FailureKind, Limits, Status, Usd};
     use crate::schedule::Halt;
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
@@ -231,6 +281,30 @@ mod tests {
             assert_eq!(terminal.contents(), "");
             insta::assert_snapshot!(format!("bar_at_{columns}"), shots.join("\n\n"));
         }
+    }
+
+    #[test]
+    fn downloads_have_a_line_and_a_full_disk_a_notice() {
+        let (terminal, _screen, mut bar) = terminal(60);
+        let downloads = Downloads {
+            waiting: 123_456,
+            active: 8,
+            saved: 650_000,
+            bytes: 1_649_000_000,
+            bytes_per_second: 12_000_000,
+            ..Downloads::default()
+        };
+        let with = |downloads| Progress { downloads: Some(downloads), ..middle() };
+        let mut shots = Vec::new();
+        bar.notice(&RunEvent::Heartbeat, &with(downloads));
+        shots.push(drawn(&terminal, &bar));
+        let paused = with(Downloads { active: 0, paused: true, failed: 2, ..downloads });
+        let why = "no space left in videos".to_owned();
+        bar.notice(&RunEvent::Download(&DownloadEvent::Paused { why }), &paused);
+        shots.push(drawn(&terminal, &bar));
+        bar.notice(&RunEvent::Download(&DownloadEvent::Resumed), &with(downloads));
+        shots.push(drawn(&terminal, &bar));
+        insta::assert_snapshot!(shots.join("\n\n"));
     }
 
     #[test]

@@ -48,6 +48,8 @@ impl EventSink for Digest {
             | RunEvent::Allowed { .. }
             | RunEvent::PollFailed { .. }
             | RunEvent::Heartbeat
+            | RunEvent::Download(_)
+            | RunEvent::GenerationOver
             | RunEvent::Finished => {}
         }
     }

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use serde::{Serialize, Serializer};
 
 use super::digest::Counts;
-use super::wording::{HaltReason, halt_word};
-use crate::event::{EventSink, Progress, RunEvent};
+use super::wording::{HaltReason, halt_word, hex};
+use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, Status, TaskId, UnixMillis, Usd};
 use crate::schedule::{Change, Transition};
 
@@ -81,6 +81,16 @@ enum Body<'a> {
     Balance { balance_usd: Usd },
     /// Nothing more is bought.
     BuyingStopped { reason: &'static str, message: String },
+    /// A video is at its place, whole.
+    Saved { sample: SampleId, part: u32, file: &'a str, bytes: u64, sha256: String },
+    /// A video could not be had.
+    DownloadFailed { sample: SampleId, part: u32, message: &'a str },
+    /// Downloads wait; generation goes on.
+    DownloadsPaused { message: &'a str },
+    /// Downloads go on.
+    DownloadsResumed,
+    /// Only downloads are waited for.
+    GenerationOver,
     /// Lines were left out because the reader was slow.
     Dropped { lines: u64 },
     /// The run is over.
@@ -148,6 +158,8 @@ impl<'a> Body<'a> {
             RunEvent::BuyingStopped(halt) => {
                 Self::BuyingStopped { reason: halt_word(halt), message: HaltReason(halt).to_string() }
             }
+            RunEvent::Download(event) => Self::of_download(event),
+            RunEvent::GenerationOver => Self::GenerationOver,
             RunEvent::Heartbeat => return None,
             RunEvent::Finished => Self::Finished {
                 counts: Counts(progress.tally),
@@ -156,6 +168,19 @@ impl<'a> Body<'a> {
                 cost_this_run_usd: progress.spent_now,
             },
         })
+    }
+
+    fn of_download(event: &'a DownloadEvent) -> Self {
+        match event {
+            DownloadEvent::Saved { sample, part, bytes, path, sha256 } => {
+                Self::Saved { sample: *sample, part: *part, file: path, bytes: *bytes, sha256: hex(sha256) }
+            }
+            DownloadEvent::Failed { sample, part, problem } => {
+                Self::DownloadFailed { sample: *sample, part: *part, message: problem }
+            }
+            DownloadEvent::Paused { why } => Self::DownloadsPaused { message: why },
+            DownloadEvent::Resumed => Self::DownloadsResumed,
+        }
     }
 
     fn of_change(change: &'a Change, birth: UnixMillis) -> Self {
@@ -216,6 +241,11 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `poll_failed` | `sample`, error fields |
 /// | `balance` | `balance_usd` |
 /// | `buying_stopped` | `reason` (a word, as [`super::Stop::reason`]), `message` |
+/// | `saved` | `sample`, `part` (of the task's videos, from 1), `file` (its name at its place), `bytes`, `sha256` |
+/// | `download_failed` | `sample`, `part`, `message` |
+/// | `downloads_paused` | `message` (a full disk, say; tried again every few seconds) |
+/// | `downloads_resumed` | |
+/// | `generation_over` | (only downloads are waited for) |
 /// | `dropped` | `lines` (left out because the reader was slow) |
 /// | `finished` | `counts` (by status), `requests`, `cost_usd`, `cost_this_run_usd` |
 ///
@@ -311,6 +341,8 @@ impl EventSink for EventLog {
                 | RunEvent::PollFailed { .. }
                 | RunEvent::Balance(_)
                 | RunEvent::BuyingStopped(_)
+                | RunEvent::Download(_)
+                | RunEvent::GenerationOver
                 | RunEvent::Heartbeat
                 | RunEvent::Finished => progress.now,
             };

@@ -17,7 +17,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::screen::{LogLines, Screen};
 use super::wording::HaltReason;
-use crate::event::{EventSink, Progress, RunEvent};
+use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless;
 use crate::job::{Outcome, SampleId};
 use crate::schedule::{Change, Transition};
@@ -129,6 +129,8 @@ impl EventSink for LoggedEvents {
             RunEvent::PollFailed { sample, failure } => debug!(%sample, %failure, "a look at a task failed"),
             RunEvent::Balance(left) => info!(usd = %left, "balance"),
             RunEvent::BuyingStopped(halt) => info!(reason = %HaltReason(halt), "buying stopped"),
+            RunEvent::Download(event) => log_download(event),
+            RunEvent::GenerationOver => info!(ended = progress.ended, "nothing more is being made"),
             RunEvent::Heartbeat => trace!(
                 running = progress.running,
                 submitting = progress.submitting,
@@ -140,6 +142,19 @@ impl EventSink for LoggedEvents {
                 info!(ended = progress.ended, requests = progress.requests, "finished");
             }
         }
+    }
+}
+
+fn log_download(event: &DownloadEvent) {
+    match event {
+        DownloadEvent::Saved { sample, part, bytes, path, .. } => {
+            debug!(%sample, part, bytes, %path, "saved");
+        }
+        DownloadEvent::Failed { sample, part, problem } => {
+            tracing::warn!(%sample, part, %problem, "not downloaded");
+        }
+        DownloadEvent::Paused { why } => info!(%why, "downloads wait"),
+        DownloadEvent::Resumed => info!("downloads go on"),
     }
 }
 

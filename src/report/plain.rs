@@ -11,7 +11,7 @@ use super::estimate::Outlook;
 use super::standing;
 use super::wording::{Count, HaltReason, Of, Span};
 use crate::clock::Clock;
-use crate::event::{EventSink, Progress, RunEvent};
+use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Outcome, Stamp};
 use crate::schedule::{Change, Transition};
 
@@ -44,19 +44,25 @@ pub struct Plain<W> {
     outlook: Outlook,
     /// When the last line was written, and how many samples had ended.
     last: (Stamp, u64),
-    /// Whether a pause was told since the last regular line: a service that refuses every second
-    /// must not fill the log.
-    pause_told: bool,
+    told: Told,
     accepted: bool,
     made: bool,
+}
+
+/// What was told since the last regular line: a service that refuses every second must not fill the
+/// log.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    pause: bool,
+    failed_download: bool,
 }
 
 impl<W: Write> Plain<W> {
     /// Lines to `out` for a run with `outlook`.
     #[must_use]
     pub const fn new(out: W, interval: Interval, outlook: Outlook) -> Self {
-        let last = (Stamp::BIRTH, 0);
-        Self { out, interval, outlook, last, pause_told: false, accepted: false, made: false }
+        let (last, told) = ((Stamp::BIRTH, 0), Told { pause: false, failed_download: false });
+        Self { out, interval, outlook, last, told, accepted: false, made: false }
     }
 
     fn line(&mut self, progress: &Progress, text: &str) {
@@ -67,10 +73,12 @@ impl<W: Write> Plain<W> {
 
     fn regular_line(&mut self, progress: &Progress) {
         self.last = (progress.now, progress.tally.ended());
-        self.pause_told = false;
+        self.told = Told::default();
         let text = self.whole_standing(progress);
         let pace = standing::pace(progress, &self.outlook);
-        self.line(progress, &format!("{text}, {pace}"));
+        let downloads = progress.downloads.as_ref().map(standing::downloads);
+        let downloads = downloads.map(|downloads| format!("; {downloads}")).unwrap_or_default();
+        self.line(progress, &format!("{text}, {pace}{downloads}"));
     }
 
     fn whole_standing(&self, progress: &Progress) -> String {
@@ -125,8 +133,8 @@ impl<W: Write> EventSink for Plain<W> {
                     self.regular_line(progress);
                 }
             }
-            RunEvent::Paused { until, failure } if !self.pause_told => {
-                self.pause_told = true;
+            RunEvent::Paused { until, failure } if !self.told.pause => {
+                self.told.pause = true;
                 let wait = Span(until.since(progress.now));
                 self.line(progress, &format!("waiting {wait}: {failure}"));
             }
@@ -139,6 +147,22 @@ impl<W: Write> EventSink for Plain<W> {
             RunEvent::BuyingStopped(halt) => {
                 self.line(progress, &format!("buying stopped: {}", HaltReason(halt)));
             }
+            RunEvent::Download(DownloadEvent::Failed { problem, .. }) if !self.told.failed_download => {
+                self.told.failed_download = true;
+                self.line(progress, &format!("not downloaded: {problem}"));
+            }
+            RunEvent::Download(DownloadEvent::Paused { why }) => {
+                self.line(progress, &format!("downloads wait, and try again every few seconds: {why}"));
+            }
+            RunEvent::Download(DownloadEvent::Resumed) => self.line(progress, "downloads go on"),
+            RunEvent::GenerationOver => {
+                let downloads = progress.downloads.unwrap_or_default();
+                let left = downloads.waiting + u64::from(downloads.active);
+                if left > 0 {
+                    let text = self.whole_standing(progress);
+                    self.line(progress, &format!("{text}; {} still to download", Of(left, "video")));
+                }
+            }
             RunEvent::Heartbeat if self.due(progress) => self.regular_line(progress),
             RunEvent::Finished => {
                 let text = self.whole_standing(progress);
@@ -146,6 +170,7 @@ impl<W: Write> EventSink for Plain<W> {
             }
             RunEvent::Paused { .. }
             | RunEvent::Heartbeat
+            | RunEvent::Download(DownloadEvent::Saved { .. } | DownloadEvent::Failed { .. })
             | RunEvent::PollFailed { .. }
             | RunEvent::Balance(_) => {}
         }

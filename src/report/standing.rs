@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use super::estimate::Outlook;
-use super::wording::{About, Count, Money};
-use crate::event::Progress;
+use super::wording::{About, Bytes, Count, Money};
+use crate::event::{Downloads, Progress};
 use crate::job::Status;
 
 /// Statuses a person means by `failed` while a run goes on; the summary tells them apart.
@@ -47,6 +47,24 @@ fn before_the_first(progress: &Progress, outlook: &Outlook) -> Option<String> {
         Some(_) => format!("{tasks}, first videos expected any moment"),
         None => tasks,
     })
+}
+
+/// How downloads stand: `650 saved (1.65 GB), 8 at 12.0 MB/s, 50 waiting`.
+#[must_use]
+pub(super) fn downloads(downloads: &Downloads) -> String {
+    let mut clause = format!("{} saved ({})", Count(downloads.saved), Bytes(downloads.bytes));
+    if downloads.paused {
+        clause.push_str(", paused");
+    } else if downloads.active > 0 {
+        let (active, pace) = (Count(downloads.active.into()), Bytes(downloads.bytes_per_second));
+        let _ = write!(clause, ", {active} at {pace}/s");
+    }
+    for (count, word) in [(downloads.waiting, "waiting"), (downloads.failed, "not had")] {
+        if count > 0 {
+            let _ = write!(clause, ", {} {word}", Count(count));
+        }
+    }
+    clause
 }
 
 /// What it takes: `8,912 requests/min, $140.20 spent, about 2 m 10 s left`.

@@ -29,6 +29,30 @@ impl fmt::Display for Of {
     }
 }
 
+/// A number of bytes in three figures and a unit of thousands, as disks are sold: `999 B`, `1.65 GB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "three figures for a person")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1_000 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut size = self.0 as f64 / 1_000.0;
+        let mut units = ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter();
+        let mut unit = units.next().unwrap_or_default();
+        while size >= 999.5
+            && let Some(larger) = units.next()
+        {
+            size /= 1_000.0;
+            unit = larger;
+        }
+        let decimals = if size < 9.995 { 2 } else { usize::from(size < 99.95) };
+        write!(f, "{size:.decimals$} {unit}")
+    }
+}
+
 /// Money: `$1,240.00`; more than two decimals only where the amount has them.
 #[derive(Debug, Clone, Copy)]
 pub struct Money(pub Usd);
@@ -51,6 +75,17 @@ fn grouped(digits: &str) -> String {
         text.push(digit);
     }
     text
+}
+
+/// `bytes` as hexadecimal digits, as `sha256sum` prints them.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+        }
+        text
+    })
 }
 
 /// A length of time in its two largest units, cut to whole ones: `45 s`, `1 m 40 s`, `2 h 05 m`,
@@ -167,6 +202,22 @@ mod tests {
         }
         assert_eq!(format!("[{:>7}]", Count(1_649)), "[  1,649]");
         assert_eq!([Of(1, "video"), Of(0, "video")].map(|of| of.to_string()), ["1 video", "0 videos"]);
+    }
+
+    #[test]
+    fn bytes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.00 kB"),
+            (9_996, "10.0 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (1_649_000_000, "1.65 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
     }
 
     #[test]

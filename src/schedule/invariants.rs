@@ -21,6 +21,7 @@ impl Schedule {
             self.held,
             self.lent
         );
+        self.links.check_invariants();
         if self.samples.len() > FEW {
             return;
         }

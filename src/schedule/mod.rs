@@ -22,6 +22,7 @@ mod invariants;
 mod last_minute;
 mod lately;
 mod lifetimes;
+mod links;
 mod protocol;
 pub mod retry;
 pub mod share;
@@ -41,6 +42,7 @@ use allowance::Allowance;
 use gate::{Admission, Gate};
 use lately::Lately;
 use lifetimes::Lifetimes;
+use links::Links;
 use retry::FullJitter;
 use timers::{Timers, Token};
 use trouble::{Holding, Outage, Trial};
@@ -135,6 +137,8 @@ pub struct Schedule {
     slotless: VecDeque<SampleId>,
     /// Tasks whose next look is due, longest due first.
     looks: VecDeque<SampleId>,
+    /// Links to videos made before, that are to be asked for again.
+    links: Links,
     timers: Timers,
     /// Submissions in doubt whose task could be alive, by when they were sent.
     doubts: BTreeSet<(Stamp, SampleId)>,
@@ -207,6 +211,7 @@ impl Schedule {
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             looks: VecDeque::new(),
+            links: Links::default(),
             timers: Timers::default(),
             doubts: BTreeSet::new(),
             lifetimes: Lifetimes::default(),
@@ -365,6 +370,11 @@ impl Schedule {
                 Admission::NotBefore(at) => not_before(at),
             }
         }
+        match self.next_link_action(now) {
+            Some(Ok(action)) => return Step::Act(action),
+            Some(Err(at)) => not_before(at),
+            None => {}
+        }
         wake.map_or(Step::Wait, Step::WakeAt)
     }
 
@@ -401,12 +411,6 @@ impl Schedule {
         self.hold.expire(now);
         self.slots_allowed.climb(now);
         self.give_up_on_an_outage(now);
-    }
-
-    /// When the balance endpoint is to be asked whether the service is back.
-    fn next_probe(&self) -> Option<Stamp> {
-        let barred = |outage: &&Outage| outage.trial == Trial::Barred && self.halt.is_none() && !self.probing;
-        self.outage.as_ref().filter(barred).map(|outage| outage.next_probe)
     }
 
     fn may_submit(&mut self) -> bool {
@@ -475,11 +479,12 @@ impl Schedule {
         let nothing_sent = self.submitting == 0;
         match &self.halt {
             Some(halt) if halt.leaves_tasks() => nothing_sent,
-            Some(_) => nothing_sent && (self.running == 0 || !self.watching),
+            Some(_) => nothing_sent && (self.running == 0 || !self.watching) && self.links.is_empty(),
             None => {
                 let nothing_ready =
                     self.ready.is_empty() && self.slotless.is_empty() && self.backing_off == 0;
-                self.queue_ended && nothing_sent && nothing_ready && self.running == 0
+                let nothing_asked = self.running == 0 && self.links.is_empty();
+                self.queue_ended && nothing_sent && nothing_ready && nothing_asked
             }
         }
     }

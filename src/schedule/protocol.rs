@@ -104,6 +104,20 @@ pub enum Event {
     },
     /// A look at the balance was answered.
     Balance(Balance),
+    /// The link to a video is dead and is to be asked for again; one at a time for each sample.
+    LinkWanted {
+        /// Whose video.
+        sample: SampleId,
+        /// The task that made it.
+        task: TaskId,
+    },
+    /// A look for a link was answered. Whatever it came to, the sample stays as it is.
+    LinkSeen {
+        /// Whose video.
+        sample: SampleId,
+        /// What it came to.
+        answer: Polled,
+    },
     /// The semaphore gave back this many of the slots asked for with [`Action::ReclaimSlots`].
     SlotsReclaimed(u32),
     /// Buy nothing more, for this reason.
@@ -134,6 +148,18 @@ pub enum Action {
     },
     /// Ask for the balance.
     AskBalance,
+    /// Ask for the link to a video again.
+    LookAtLink {
+        /// Whose video.
+        sample: SampleId,
+        /// The task that made it.
+        task: TaskId,
+    },
+    /// This link will not be asked for: nobody is watched any longer.
+    ForgetLink {
+        /// Whose video.
+        sample: SampleId,
+    },
     /// Let this many more samples in.
     FreeSlots(u32),
     /// Take back up to this many slots that no sample from the queue has used.

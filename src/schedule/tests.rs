@@ -68,6 +68,9 @@ impl Choices<'_> {
 struct World<'a> {
     config: Config,
     choices: Choices<'a>,
+    /// What downloads do: the same choices, counted by themselves, so that a story without them is told
+    /// as it was before there were any.
+    of_links: Choices<'a>,
     now: Stamp,
     /// The state file.
     rows: BTreeMap<SampleId, Stored1>,
@@ -86,6 +89,8 @@ struct World<'a> {
     uncommitted: Vec<Change>,
     intents: Vec<Action>,
     flying: Vec<(Stamp, Event)>,
+    /// Samples whose link a download of this process has asked for and not got yet.
+    links_wanted: HashSet<SampleId>,
     crashes: u32,
 }
 
@@ -98,6 +103,7 @@ impl<'a> World<'a> {
         Self {
             config,
             choices: Choices { bytes, next: 0 },
+            of_links: Choices { bytes, next: 0 },
             now,
             rows: (1..=samples).map(|id| (SampleId(id), fresh.clone())).collect(),
             tasks: HashMap::new(),
@@ -112,6 +118,7 @@ impl<'a> World<'a> {
             uncommitted: Vec::new(),
             intents: Vec::new(),
             flying: Vec::new(),
+            links_wanted: HashSet::new(),
             crashes: 0,
         }
     }
@@ -122,6 +129,7 @@ impl<'a> World<'a> {
         self.uncommitted.clear();
         self.intents.clear();
         self.flying.clear();
+        self.links_wanted.clear();
         self.permits = 0;
         self.cursor = 0;
         self.queue_told = false;
@@ -300,12 +308,17 @@ impl<'a> World<'a> {
                 self.crash();
             }
             self.call_back();
+            self.want_a_link();
             self.admit();
             match self.core.poll(self.now) {
                 Step::Act(Action::Submit { sample, attempt, permit }) => {
                     self.intents.push(Action::Submit { sample, attempt, permit });
                 }
                 Step::Act(Action::Poll { sample, task }) => self.look(sample, &task),
+                Step::Act(Action::LookAtLink { sample, task }) => self.look_at_link(sample, &task),
+                Step::Act(Action::ForgetLink { sample }) => {
+                    assert!(self.links_wanted.remove(&sample), "{sample}: nobody wants this link");
+                }
                 Step::Act(Action::AskBalance) => {
                     self.arrivals.push(self.now);
                     let answer = Event::Balance(crate::api::Balance::Left(None));
@@ -328,6 +341,7 @@ impl<'a> World<'a> {
                         continue;
                     }
                     if step == Step::Finished {
+                        assert!(self.links_wanted.is_empty(), "a download waits for ever");
                         // A service that was away for too long: the same command goes on.
                         if self.core.halt().is_none() {
                             return;
@@ -341,6 +355,36 @@ impl<'a> World<'a> {
             self.uncommitted.extend(self.core.take_changes());
         }
         panic!("the story does not end: {:?}", self.core);
+    }
+
+    /// A download finds the link to a video that is made and paid for dead.
+    fn want_a_link(&mut self) {
+        if !self.of_links.one_in(23) {
+            return;
+        }
+        let made = self.rows.iter().find_map(|(sample, stored)| match &stored.row {
+            Row::Ended { status: Status::Succeeded, task: Some((task, _)), .. }
+                if !self.links_wanted.contains(sample) =>
+            {
+                Some((*sample, task.clone()))
+            }
+            Row::Ready { .. } | Row::Submitting { .. } | Row::Running { .. } | Row::Ended { .. } => None,
+        });
+        if let Some((sample, task)) = made {
+            self.links_wanted.insert(sample);
+            self.core.handle(Event::LinkWanted { sample, task }, self.now).unwrap();
+        }
+    }
+
+    fn look_at_link(&mut self, sample: SampleId, task: &TaskId) {
+        std::mem::swap(&mut self.choices, &mut self.of_links);
+        self.look(sample, task);
+        std::mem::swap(&mut self.choices, &mut self.of_links);
+        if let Some((_, event)) = self.flying.last_mut()
+            && let Event::Polled { sample, answer } = event
+        {
+            *event = Event::LinkSeen { sample: *sample, answer: answer.clone() };
+        }
     }
 
     /// Callbacks that have come, as far as the state file knows of their doubt.
@@ -363,6 +407,9 @@ impl<'a> World<'a> {
         self.flying.sort_by_key(|(at, _)| *at);
         while self.flying.first().is_some_and(|(at, _)| *at <= self.now) {
             let (_, event) = self.flying.remove(0);
+            if let Event::LinkSeen { sample, .. } = &event {
+                assert!(self.links_wanted.remove(sample));
+            }
             self.core.handle(event, self.now).unwrap();
         }
     }
@@ -955,7 +1002,11 @@ fn an_outage_that_lasts_stops_the_run() {
                 Action::AskBalance => {
                     Event::Balance(crate::api::Balance::Unclear(failure(FailureKind::Transient)))
                 }
-                Action::Poll { .. } | Action::FreeSlots(_) | Action::ReclaimSlots(_) => continue,
+                Action::Poll { .. }
+                | Action::LookAtLink { .. }
+                | Action::ForgetLink { .. }
+                | Action::FreeSlots(_)
+                | Action::ReclaimSlots(_) => continue,
             };
             core.handle(event, now).unwrap();
         }
@@ -981,7 +1032,11 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
                         let answer = Polled::NotFound(failure(FailureKind::Transient));
                         core.handle(Event::Polled { sample, answer }, now).unwrap();
                     }
-                    Action::AskBalance | Action::FreeSlots(_) | Action::ReclaimSlots(_) => {}
+                    Action::AskBalance
+                    | Action::LookAtLink { .. }
+                    | Action::ForgetLink { .. }
+                    | Action::FreeSlots(_)
+                    | Action::ReclaimSlots(_) => {}
                 }
             }
             let is_end = |change: &Change| matches!(change.transition, Transition::Ended { .. });
@@ -1027,4 +1082,45 @@ fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
     } else {
         assert_eq!(submits(&seen), [SampleId(1)]);
     }
+}
+
+#[test]
+fn a_link_is_asked_for_after_everything_else_and_keeps_the_run() {
+    let (mut core, now) = watching(Config { limits: limits(200, 10), ..Config::default() }, 2, 3);
+    let task = |name| TaskId::new(name).unwrap();
+    core.handle(Event::LinkWanted { sample: SampleId(77), task: task("old") }, now).unwrap();
+    let twice = core.handle(Event::LinkWanted { sample: SampleId(77), task: task("old") }, now);
+    assert_eq!(twice.unwrap_err().state, "waiting for its link");
+    let seen = actions(&mut core, now, now + Duration::from_secs(10));
+    let place = |wanted: fn(&Action) -> bool| seen.iter().position(|(_, action)| wanted(action));
+    let link = place(|action| matches!(action, Action::LookAtLink { .. })).unwrap();
+    let last_submit = seen.iter().rposition(|(_, action)| matches!(action, Action::Submit { .. })).unwrap();
+    assert!(last_submit < link, "{seen:?}");
+    let early = core.handle(Event::LinkSeen { sample: SampleId(1), answer: Polled::Alive }, now);
+    assert!(early.is_err(), "nobody asked for that");
+    core.handle(Event::LinkSeen { sample: SampleId(77), answer: Polled::Alive }, now).unwrap();
+}
+
+#[test]
+fn a_run_with_nothing_but_links_serves_them_and_ends() {
+    let mut core = core(Config { collect_only: true, ..Config::default() });
+    let later = Stamp::from_millis(60_000);
+    core.handle(Event::QueueEnded, later).unwrap();
+    let task = TaskId::new("old").unwrap();
+    core.handle(Event::LinkWanted { sample: SampleId(1), task: task.clone() }, later).unwrap();
+    assert_eq!(core.poll(later), Step::Act(Action::LookAtLink { sample: SampleId(1), task: task.clone() }));
+    assert!(matches!(core.poll(later), Step::Wait), "the answer is waited for");
+    let refused = || Polled::KeyRefused(failure(FailureKind::Key));
+    core.handle(Event::LinkSeen { sample: SampleId(1), answer: refused() }, later).unwrap();
+    assert_eq!(core.poll(later), Step::Finished);
+    // Three refusals of the key in a row: nobody is asked any more, and nobody waits in vain.
+    for sample in [2, 3] {
+        core.handle(Event::LinkWanted { sample: SampleId(sample), task: task.clone() }, later).unwrap();
+        let later = later + Duration::from_secs(1);
+        assert!(matches!(core.poll(later), Step::Act(Action::LookAtLink { .. })));
+        core.handle(Event::LinkSeen { sample: SampleId(sample), answer: refused() }, later).unwrap();
+    }
+    core.handle(Event::LinkWanted { sample: SampleId(4), task }, later).unwrap();
+    assert_eq!(core.poll(later), Step::Act(Action::ForgetLink { sample: SampleId(4) }));
+    assert_eq!(core.poll(later), Step::Finished);
 }

@@ -35,6 +35,8 @@ impl Schedule {
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
             Event::Balance(balance) => self.probed(balance, now),
+            Event::LinkWanted { sample, task } => self.link_wanted(sample, task)?,
+            Event::LinkSeen { sample, answer } => self.link_seen(sample, &answer, now)?,
             Event::SlotsReclaimed(slots) => {
                 self.lent -= slots.min(self.lent);
                 // None left to take: the queue is about to use them, so wait until it has.
@@ -63,6 +65,16 @@ impl Schedule {
         self.watching = false;
         if !self.halt.as_ref().is_some_and(Halt::leaves_tasks) {
             self.halt = Some(halt);
+        }
+    }
+
+    /// A look was answered that the key is not good. Once may be a hiccup, and looks go on.
+    pub(super) fn look_refused_the_key(&mut self, failure: Failure) {
+        self.key_refusals += 1;
+        if self.key_refusals >= KEY_REFUSALS {
+            self.stop_watching(Halt::KeyRefused(failure));
+        } else {
+            self.stop_buying(Halt::KeyRefused(failure));
         }
     }
 
@@ -235,12 +247,7 @@ impl Schedule {
                 self.schedule_look(id);
             }
             Polled::KeyRefused(failure) => {
-                self.key_refusals += 1;
-                if self.key_refusals >= KEY_REFUSALS {
-                    self.stop_watching(Halt::KeyRefused(failure));
-                } else {
-                    self.stop_buying(Halt::KeyRefused(failure));
-                }
+                self.look_refused_the_key(failure);
                 self.schedule_look(id);
             }
             Polled::Unclear(failure) => {

@@ -230,6 +230,12 @@ impl Schedule {
         }
     }
 
+    /// When the balance endpoint is to be asked whether the service is back.
+    pub(super) fn next_probe(&self) -> Option<Stamp> {
+        let barred = |outage: &&Outage| outage.trial == Trial::Barred && self.halt.is_none() && !self.probing;
+        self.outage.as_ref().filter(barred).map(|outage| outage.next_probe)
+    }
+
     /// Stops buying once the service has been away, or refusing everything, for too long, and watching
     /// once no look has told anything for as long.
     pub(super) fn give_up_on_an_outage(&mut self, now: Stamp) {

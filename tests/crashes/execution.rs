@@ -325,6 +325,7 @@ impl Telling {
             prices: PriceList::VENDOR,
             results: results.to_owned(),
             grace: self.story.grace,
+            downloads: None,
         };
         batch.run(process, run, &mut &*process, shutdown).await.map(Some)
     }

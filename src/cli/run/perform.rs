@@ -250,7 +250,16 @@ impl Job<'_> {
         sinks.digest.first_balance = balance;
         let results = self.paths.results.clone();
         let (prices, grace) = (args.price.list, args.grace);
-        let run = Run { clock, gate, config, selection: selection.clone(), prices, results, grace };
+        let run = Run {
+            clock,
+            gate,
+            config,
+            selection: selection.clone(),
+            prices,
+            results,
+            grace,
+            downloads: None,
+        };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             if stopped.await.is_err() {
