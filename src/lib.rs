@@ -14,6 +14,7 @@
 //! | [`report`] | what a person or a program sees of a run |
 //! | [`results`] | results as a projection of the state |
 //! | [`store`] | the state file: import, queue, commits, restore, queries |
+//! | [`names`] | what a video is called: templates, and what file systems take |
 //! | [`manifest`] | rows out of sheets; a bad row is data with a position |
 //! | [`simulator`] | a model of the API with a strict judge, in memory and over HTTP |
 //! | [`hosts`] | which hosts may be called for videos and images |
@@ -38,6 +39,7 @@ pub mod harmless;
 pub mod hosts;
 pub mod job;
 pub mod manifest;
+pub mod names;
 pub mod report;
 pub mod results;
 pub mod schedule;

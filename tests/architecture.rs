@@ -16,6 +16,7 @@ const LAYERS: [&str; 17] = [
     "report",
     "results",
     "store",
+    "names",
     "manifest",
     "simulator",
     "hosts",
