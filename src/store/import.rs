@@ -14,7 +14,7 @@ use std::error::Error;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{State, Store, StoreError, columns, schema, set_meta, stored, unsigned};
+use super::{State, Store, StoreError, columns, names, schema, set_meta, stored, unsigned};
 use crate::job::Usd;
 use crate::manifest::{Adjusted, Field, Problem, Reader, Record};
 
@@ -405,14 +405,49 @@ fn replace(connection: &Connection) -> rusqlite::Result<()> {
              FROM kept k CROSS JOIN samples s ON s.id = k.id CROSS JOIN moved m ON m.old = k.row
              ORDER BY m.new, s.idx;
 
-         DROP TABLE counter; DROP TABLE carried; DROP TABLE kept; DROP TABLE moved; DROP TABLE repeats;
-         DROP TABLE old_columns;
+         CREATE INDEX temp.moved_by_new ON moved(new);
+         CREATE TEMP TABLE renumbered(old INTEGER PRIMARY KEY, new INTEGER NOT NULL);",
+        samples = schema::SAMPLES,
+    ))?;
+    renumber(connection)?;
+    connection.execute_batch(&format!(
+        "DROP TABLE counter; DROP TABLE carried; DROP TABLE kept; DROP TABLE moved; DROP TABLE repeats;
+         DROP TABLE old_columns; DROP TABLE renumbered;
          DROP INDEX IF EXISTS new_rows_by_key;
          DROP TABLE samples; DROP TABLE rows;
          ALTER TABLE new_samples RENAME TO samples;
          ALTER TABLE new_rows RENAME TO rows;
          {index}",
-        samples = schema::SAMPLES,
         index = schema::index_watched(),
     ))
+}
+
+/// Takes what other tables hold of samples along to their new numbers: of those that ask for what
+/// they asked for, and of those no longer in the sheet.
+fn renumber(connection: &Connection) -> rusqlite::Result<()> {
+    if names::is_empty(connection)? {
+        return Ok(());
+    }
+    connection.execute_batch(
+        "INSERT INTO renumbered SELECT c.old, n.id FROM new_samples n
+             CROSS JOIN carried c ON c.row = n.row AND c.idx = n.idx WHERE c.same;
+         CREATE INDEX temp.kept_by_row ON kept(row);
+         INSERT INTO renumbered SELECT s.id, n.id FROM new_samples n
+             CROSS JOIN moved m ON m.new = n.row CROSS JOIN kept k ON k.row = m.old
+             CROSS JOIN samples s ON s.id = k.id AND s.idx = n.idx WHERE n.removed = 1;",
+    )?;
+    names::renumber(connection)
+}
+
+/// A row's key as 32 hexadecimal digits that no other row of the sheet has.
+pub(super) fn hex_of(key: &[u8], occurrence: i64) -> String {
+    let hash = match (key.split_first(), occurrence) {
+        (Some((tag, hash)), 1) if *tag != Key::ID => hash.to_vec(),
+        (_, 1) => blake3::hash(key).as_bytes()[..16].to_vec(),
+        (_, later) => blake3::hash(&[key, &later.to_le_bytes()].concat()).as_bytes()[..16].to_vec(),
+    };
+    hash.iter().fold(String::with_capacity(32), |mut hex, byte| {
+        hex.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+        hex
+    })
 }

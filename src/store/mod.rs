@@ -17,6 +17,7 @@ mod doubts;
 mod error;
 mod import;
 mod lock;
+mod names;
 mod outcome;
 mod queue;
 mod reserve;
@@ -45,6 +46,7 @@ pub use doubts::{Doubt, Doubts};
 pub use error::StoreError;
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
 pub use lock::{Lock, LockError, state_lock_path};
+pub use names::{Naming, NamingError};
 pub use outcome::{ResultFilter, ResultRow};
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
 pub use retry::Retried;
@@ -144,6 +146,7 @@ impl Store {
             owner.bind(&store.connection)?;
         }
         store.prepare_for_writing(durability)?;
+        schema::extend(&store.connection)?;
         store.tie_to(now)?;
         Ok(store)
     }

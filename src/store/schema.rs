@@ -94,6 +94,28 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
+/// The names of samples without extensions, and their folds, of which no two are one file.
+pub(super) const NAMES: &str = "(
+    sample INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    fold BLOB NOT NULL
+) STRICT";
+
+/// Adds the tables that state files of earlier versions have not. Who only reads takes them for
+/// empty where they are missing.
+pub(super) fn extend(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS names {NAMES};
+         {}",
+        index_names("names")
+    ))
+}
+
+/// Makes the index that keeps names apart.
+pub(super) fn index_names(table: &str) -> String {
+    format!("CREATE UNIQUE INDEX IF NOT EXISTS names_by_fold ON {table}(fold);")
+}
+
 /// Whether the file at `path` is a state file that this program can read; `false` when there is
 /// none.
 pub(super) fn inspect(path: &Path) -> Result<bool, StoreError> {
