@@ -49,7 +49,8 @@ fn store(columns: &'static [&'static str], rows: &[(&[&str], u32)]) -> Store {
             watermark: None,
             provider: None,
         };
-        let problem = Problem { line, column: None, what: "empty".to_owned(), mend: "fill it".to_owned() };
+        let problem =
+            Problem { line, place: None, column: None, what: "empty".to_owned(), mend: "fill it".to_owned() };
         let samples = NonZeroU32::new(*samples).unwrap();
         let entry = Entry { id: None, samples, generation: draft.check().unwrap() };
         Record {
