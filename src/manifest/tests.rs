@@ -384,8 +384,11 @@ fn objects_of_json() {
 fn sheets_that_cannot_be_read() {
     let endless = format!("prompt\nok\n\"{}", "x".repeat(LONGEST_RECORD + 1));
     let keys = (0..=10_000).map(|key| format!("\"k{key}\":1")).collect::<Vec<_>>().join(",");
-    let no_workbook =
-        if cfg!(feature = "workbook") { "sheet: not an Excel workbook (.xlsx)" } else { "without Excel files" };
+    let no_workbook = if cfg!(feature = "workbook") {
+        "sheet: not an Excel workbook (.xlsx)"
+    } else {
+        "without Excel files"
+    };
     for (sheet, format, map, wanted) in [
         ("", Format::Csv, &[][..], "sheet: there is not a single row in it"),
         ("\n\n", Format::Txt, &[], "not a single row"),

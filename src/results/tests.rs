@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::generation::{AspectRatio, Draft, GenerationType, Mode};
-use crate::job::{Attempt, Failure, FailureKind, Outcome, Stamp, TaskId, Usd, Video};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, Stamp, TaskId, UnixMillis, Usd, Video};
 use crate::manifest::{Adjusted, Entry, Problem, Record};
 use crate::schedule::{Change, Transition};
 use crate::store::{ImportOptions, Sheet};
