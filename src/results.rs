@@ -11,15 +11,20 @@
 //! and under which header, and a file there with another header is somebody else's.
 
 mod as_manifest;
+mod layout;
+mod rows;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::job::{SampleId, Status, UnixMillis};
+use layout::Layout;
+use rows::Rows;
+
+use crate::job::{SampleId, Status};
 use crate::manifest::guarded;
-use crate::store::{Cells, Follower, ResultFilter, ResultRow, Store, StoreError};
+use crate::store::{Follower, ResultFilter, Store, StoreError};
 
 pub use as_manifest::{Rewritten, export_as_manifest};
 
@@ -121,15 +126,14 @@ impl ResultsFile {
     /// When the file cannot be written or the state file cannot be read.
     pub fn append(&mut self, store: &Store, ended: &[SampleId]) -> Result<(), ResultsError> {
         self.lines.clear();
-        let mut lines = csv::Writer::from_writer(&mut self.lines);
+        let mut lines = Rows::new(&mut self.lines);
         for sample in ended {
             let row = store.result(*sample)?;
             if !row.removed {
-                self.layout.write(&mut lines, &row).map_err(ResultsError::Write)?;
+                lines.write(&self.layout.cells(&row)).map_err(ResultsError::Write)?;
             }
         }
-        lines.flush().map_err(ResultsError::Write)?;
-        drop(lines);
+        lines.end().map_err(ResultsError::Write)?;
         let failed = |source| ResultsError::Io { path: self.path.clone(), source };
         self.file.write_all(&self.lines).map_err(failed)
     }
@@ -217,7 +221,7 @@ fn replace(
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut passing = passing_file(folder).map_err(failed)?;
     write_all(store, layout, filter, &mut passing).map_err(|error| error.at(path))?;
-    store.note_results_file(&name, &join_header(&layout.header))?;
+    store.note_results_file(&name, &join_header(layout.names.iter().map(|name| guarded(name))))?;
     if durable {
         passing.as_file().sync_all().map_err(failed)?;
     }
@@ -258,17 +262,17 @@ fn write_all(
     filter: &ResultFilter,
     out: impl Write,
 ) -> Result<u64, ResultsError> {
-    let mut out = csv::WriterBuilder::new().buffer_capacity(PIECE).from_writer(out);
-    out.write_record(&layout.header).map_err(|error| ResultsError::Write(error.into()))?;
+    let mut out = Rows::new(out);
+    out.header(&layout.names).map_err(ResultsError::Write)?;
     let mut rows = 0;
-    store.for_each_result(filter, |row| match layout.write(&mut out, &row) {
+    store.for_each_result(filter, |row| match out.write(&layout.cells(&row)) {
         Ok(()) => {
             rows += 1;
             ControlFlow::Continue(())
         }
         Err(error) => ControlFlow::Break(ResultsError::Write(error)),
     })?;
-    out.flush().map_err(ResultsError::Write)?;
+    out.end().map_err(ResultsError::Write)?;
     Ok(rows)
 }
 
@@ -282,87 +286,6 @@ fn read_header(path: &Path) -> Option<String> {
 /// they do, a file is at worst not known for ours.
 fn join_header(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     names.into_iter().fold(String::new(), |joined, name| joined + name.as_ref() + "\u{1f}")
-}
-
-/// Our columns, in order, without `sample` before them and `video_urls` behind.
-const OURS: [&str; 13] = [
-    "status",
-    "task_id",
-    "video_url",
-    "error_kind",
-    "error_code",
-    "error_message",
-    "attempts",
-    "cost_usd",
-    "submitted_at",
-    "completed_at",
-    "expires_at",
-    "generation_seconds",
-    "file",
-];
-
-/// Which columns there are.
-#[derive(Debug)]
-struct Layout {
-    header: Vec<String>,
-    /// How many of them are the sheet's own.
-    own: usize,
-    samples: bool,
-    many_urls: bool,
-}
-
-impl Layout {
-    fn of(store: &Store, removed: bool, many_urls: bool) -> Result<Self, StoreError> {
-        let samples = store.uses_samples(removed)?;
-        let mut header = store.columns_of(removed, Cells::All)?;
-        let own = header.len();
-        let ours =
-            samples.then_some("sample").into_iter().chain(OURS).chain(many_urls.then_some("video_urls"));
-        for name in ours {
-            let mut name = name.to_owned();
-            while header.iter().any(|taken| taken.eq_ignore_ascii_case(&name)) {
-                name.insert_str(0, "veo_");
-            }
-            header.push(name);
-        }
-        let header = header.iter().map(|name| guarded(name).into_owned()).collect();
-        Ok(Self { header, own, samples, many_urls })
-    }
-
-    /// Writes one line, with as many cells as the header has.
-    fn write(&self, out: &mut csv::Writer<impl Write>, row: &ResultRow) -> io::Result<()> {
-        let blank = std::iter::repeat("");
-        for cell in row.fields.iter().map(String::as_str).chain(blank).take(self.own) {
-            out.write_field(&*guarded(cell))?;
-        }
-        if self.samples {
-            out.write_field(row.index.to_string())?;
-        }
-        let time = |time: Option<UnixMillis>| time.map(UnixMillis::to_rfc3339).unwrap_or_default();
-        let url = row.urls.first();
-        let expires = row.completed.filter(|_| url.is_some());
-        let failure = row.failure.as_ref();
-        out.write_field(row.status.as_str())?;
-        out.write_field(&*guarded(row.task.as_deref().unwrap_or_default()))?;
-        out.write_field(&*guarded(url.map_or("", String::as_str)))?;
-        out.write_field(failure.map_or("", |failure| failure.kind.as_str()))?;
-        out.write_field(&*guarded(failure.and_then(|failure| failure.code.as_deref()).unwrap_or_default()))?;
-        out.write_field(&*guarded(failure.map_or("", |failure| failure.message.as_str())))?;
-        out.write_field(row.attempts.to_string())?;
-        out.write_field(row.cost.to_string())?;
-        out.write_field(time(row.submitted))?;
-        out.write_field(time(row.completed))?;
-        out.write_field(time(expires.map(|at| UnixMillis(at.0.saturating_add(VIDEO_LIFETIME_MILLIS)))))?;
-        let seconds = row.generation_time.map(|took| took.as_secs_f64().to_string());
-        out.write_field(seconds.unwrap_or_default())?;
-        // `file`, where a video was downloaded to: always there, so that readers can rely on the column.
-        out.write_field("")?;
-        if self.many_urls {
-            let many = (row.urls.len() > 1).then(|| serde_json::to_string(&row.urls)).transpose()?;
-            out.write_field(many.unwrap_or_default())?;
-        }
-        Ok(out.write_record(None::<&[u8]>)?)
-    }
 }
 
 #[cfg(test)]

@@ -207,6 +207,7 @@ fn a_sheet_without_end_is_read_in_constant_space() {
         (Format::Csv, "prompt,id\n", "\"a\ncat\",x\r\n"),
         (Format::Tsv, "prompt\tid\n", "a cat\tx\n"),
         (Format::Jsonl, "", "{\"prompt\":\"a cat\",\"id\":1}\n"),
+        (Format::Json, "[{\"prompt\":\"a\"}", ",{\"prompt\":\"a cat\",\"id\":[1,\"]\"]}\n"),
         (Format::Txt, "", "a cat\n"),
         // Rows of nothing are passed over without being kept.
         (Format::Csv, "prompt,id\n", "a,b\n,\n\n\"\",\" \"\n"),

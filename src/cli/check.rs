@@ -35,7 +35,7 @@ Examples:
 Exit codes:
   0 the sheet is sound, 2 it is not, or the usage is wrong, 3 the balance could not be asked")]
 pub struct CheckArgs {
-    /// The sheet: CSV, TSV, JSONL or TXT (a prompt a line), or - for standard input
+    /// The sheet: CSV, TSV, JSONL, JSON, XLSX or TXT (a prompt a line), or - for standard input
     pub manifest: PathBuf,
     /// How to read it.
     #[command(flatten)]

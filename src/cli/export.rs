@@ -98,9 +98,9 @@ fn write_from(
 
 /// The format of a sheet at `path`: its name must tell, as `run` will go by it.
 fn format_of(path: &Path) -> Result<Format, UsageError> {
-    let told = Format::from_path(path).filter(|format| *format != Format::Txt);
+    let told = Format::from_path(path).filter(|format| !matches!(format, Format::Txt | Format::Xlsx));
     told.ok_or_else(|| {
         let shown = path.display();
-        UsageError(format!("{shown}: a sheet's name ends in .csv, .tsv or .jsonl: name it so"))
+        UsageError(format!("{shown}: a sheet's name ends in .csv, .tsv, .jsonl or .json: name it so"))
     })
 }

@@ -69,9 +69,12 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Sheet")]
 pub struct SheetArgs {
-    /// The sheet's format: csv, tsv, jsonl or txt [default: by the file's extension]
+    /// The sheet's format: csv, tsv, jsonl, json, txt or xlsx [default: by the file's extension]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Worksheet of a workbook, by name or number [default: the first that is not hidden]
+    #[arg(long = "sheet", value_name = "NAME|N")]
+    pub worksheet: Option<String>,
     /// Take a field from another column, such as prompt=caption or image_urls=img1,img2; repeatable
     #[arg(long = "map", value_name = "FIELD=COLUMN")]
     pub mappings: Vec<Mapping>,
@@ -106,6 +109,7 @@ impl SheetArgs {
     pub fn options(&self) -> Options {
         Options {
             format: self.format,
+            worksheet: self.worksheet.clone(),
             map: self.mappings.clone(),
             defaults: Defaults {
                 mode: self.mode,

@@ -1,4 +1,4 @@
-//! Which of the four formats a sheet is in.
+//! Which of our formats a sheet is in.
 //!
 //! The name's extension decides unless `--format` does. The content is never guessed at: a wrong
 //! guess would buy videos of header lines.
@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::problem::{ManifestError, shell_word};
+use super::problem::ManifestError;
 
 /// How a sheet is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,13 +18,20 @@ pub enum Format {
     Tsv,
     /// A JSON object a line.
     Jsonl,
+    /// One JSON array of objects.
+    Json,
     /// A prompt a line.
     Txt,
+    /// A worksheet of an Excel workbook: a header and rows.
+    Xlsx,
 }
 
 impl Format {
     /// Every format, in the order messages list them.
-    pub const ALL: [Self; 4] = [Self::Csv, Self::Tsv, Self::Jsonl, Self::Txt];
+    pub const ALL: [Self; 6] = [Self::Csv, Self::Tsv, Self::Jsonl, Self::Json, Self::Txt, Self::Xlsx];
+
+    /// Their words, for messages.
+    const WORDS: &'static str = "csv, tsv, jsonl, json, txt or xlsx";
 
     /// The word `--format` takes.
     #[must_use]
@@ -33,7 +40,9 @@ impl Format {
             Self::Csv => "csv",
             Self::Tsv => "tsv",
             Self::Jsonl => "jsonl",
+            Self::Json => "json",
             Self::Txt => "txt",
+            Self::Xlsx => "xlsx",
         }
     }
 
@@ -47,37 +56,27 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// [`ManifestError::Format`] when neither says; it names `--format`, or the command that turns
-    /// a JSON array or a workbook into a sheet.
+    /// [`ManifestError::Format`] when neither says; it names `--format`, or how to turn a workbook of
+    /// another kind into a sheet.
     pub fn choose(given: Option<Self>, path: &Path) -> Result<Self, ManifestError> {
         given.or_else(|| Self::from_path(path)).ok_or_else(|| {
             let name = path.display().to_string();
-            let stem = path.with_extension("").display().to_string();
             let extension = path.extension().and_then(|text| text.to_str()).unwrap_or_default();
             let mend = match extension.to_ascii_lowercase().as_str() {
-                "json" => array_mend(&name, &stem),
-                "xlsx" | "xls" | "ods" | "numbers" => {
-                    "a workbook cannot be read: export the sheet as CSV (UTF-8)".to_owned()
+                "xls" | "xlsb" | "ods" | "numbers" => {
+                    "a workbook of this kind cannot be read: save it as .xlsx, or the sheet as CSV (UTF-8)"
+                        .to_owned()
                 }
                 _ if name == "-" => {
-                    return ManifestError::Format {
-                        name: "standard input".into(),
-                        mend:
-                            "it has no extension to tell the format by: add --format csv, tsv, jsonl or txt"
-                                .into(),
-                    };
+                    let mend =
+                        format!("it has no extension to tell the format by: add --format {}", Self::WORDS);
+                    return ManifestError::Format { name: "standard input".into(), mend };
                 }
-                _ => "the extension does not tell the format: add --format csv, tsv, jsonl or txt".to_owned(),
+                _ => format!("the extension does not tell the format: add --format {}", Self::WORDS),
             };
             ManifestError::Format { name, mend }
         })
     }
-}
-
-/// How to turn a file that holds one JSON array into a sheet.
-pub(super) fn array_mend(name: &str, stem: &str) -> String {
-    let (from, to) = (shell_word(name), shell_word(&format!("{stem}.jsonl")));
-    format!("one JSON object a line is wanted: jq -c '.[]' {from} > {to}")
 }
 
 impl fmt::Display for Format {
@@ -94,8 +93,10 @@ impl FromStr for Format {
             "csv" => Ok(Self::Csv),
             "tsv" => Ok(Self::Tsv),
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "json" => Ok(Self::Json),
             "txt" => Ok(Self::Txt),
-            other => Err(format!("`{other}` is not a format: use csv, tsv, jsonl or txt")),
+            "xlsx" | "xlsm" => Ok(Self::Xlsx),
+            other => Err(format!("`{other}` is not a format: use {}", Self::WORDS)),
         }
     }
 }
@@ -113,7 +114,10 @@ mod tests {
             ("a.jsonl", Some(Format::Jsonl)),
             ("a.ndjson", Some(Format::Jsonl)),
             ("a.txt", Some(Format::Txt)),
-            ("a.json", None),
+            ("a.json", Some(Format::Json)),
+            ("a.XLSX", Some(Format::Xlsx)),
+            ("a.xlsm", Some(Format::Xlsx)),
+            ("a.xls", None),
             ("csv", None),
             ("-", None),
         ] {
@@ -130,9 +134,8 @@ mod tests {
     #[test]
     fn an_unknown_format_is_told_with_its_mend() {
         for (name, wanted) in [
-            ("x/a.json", "x/a.json: one JSON object a line is wanted: jq -c '.[]' x/a.json > x/a.jsonl"),
-            ("my a's.json", "jq -c '.[]' 'my a'\\''s.json' > 'my a'\\''s.jsonl'"),
-            ("a.XLSX", "export the sheet as CSV"),
+            ("a.XLS", "save it as .xlsx, or the sheet as CSV"),
+            ("a.ods", "save it as .xlsx, or the sheet as CSV"),
             ("a.dat", "a.dat: the extension does not tell the format: add --format csv, tsv"),
             ("prompts", "add --format csv"),
             ("-", "standard input: it has no extension to tell the format by: add --format csv"),

@@ -1,17 +1,20 @@
-//! How rows lie in the text: as delimited records under a header, as JSON objects, as bare lines.
+//! How rows lie in the sheet: as delimited records or cells under a header, as JSON objects, as bare
+//! lines.
 //!
 //! Each layout turns the text into [`Row`]s of cells by column. What makes one record unreadable
 //! is told in its row; what makes the sheet unreadable is an error.
 
+use super::array::Array;
 use super::columns::{Columns, Field, MOST_COLUMNS};
 use super::delimited::{Delimited, Fields, find_delimiter};
-use super::format::{Format, array_mend};
+use super::format::Format;
 use super::guard::bare;
 use super::object::Object;
 use super::options::Mapping;
-use super::problem::{ManifestError, shown};
-use super::row::Row;
+use super::problem::{ManifestError, Place, shown};
+use super::row::{Damage, Row};
 use super::source::{Source, is_blank};
+use super::workbook::Rows;
 
 /// A way of reading rows, and what it has passed over.
 pub(super) enum Layout {
@@ -24,6 +27,15 @@ pub(super) enum Layout {
         /// An object was read, and it had a prompt.
         begun: bool,
     },
+    /// The objects of one JSON array.
+    Array {
+        /// How far it is read.
+        array: Array,
+        /// An object was read, and it had a prompt.
+        begun: bool,
+    },
+    /// Rows of a worksheet.
+    Cells(Box<Rows>),
     /// A prompt a line.
     Lines {
         /// Lines without text.
@@ -36,11 +48,21 @@ impl Layout {
     pub(super) fn open(
         format: Format,
         source: &mut Source,
+        worksheet: Option<&str>,
         map: &[Mapping],
     ) -> Result<(Self, Columns), ManifestError> {
+        if worksheet.is_some() && format != Format::Xlsx {
+            let what = format!("a sheet in {format} has no worksheets: leave --sheet out");
+            return Err(ManifestError::Workbook { name: source.name().to_owned(), what });
+        }
         match format {
             Format::Csv | Format::Tsv => open_delimited(format, source, map),
             Format::Jsonl => Ok((Self::Objects { blank: 0, begun: false }, Columns::new(map)?)),
+            Format::Json => Ok((Self::Array { array: Array::default(), begun: false }, Columns::new(map)?)),
+            Format::Xlsx => {
+                let (rows, columns) = Rows::open(source, worksheet, map)?;
+                Ok((Self::Cells(Box::new(rows)), columns))
+            }
             Format::Txt => {
                 let columns = Columns::of_header(map, [Field::Prompt.as_str()].into_iter(), source.name())?;
                 columns.check_prompt(source.name(), &[])?;
@@ -54,6 +76,8 @@ impl Layout {
         match self {
             Self::Delimited(records) => records.blank(),
             Self::Objects { blank, .. } | Self::Lines { blank } => *blank,
+            Self::Cells(rows) => rows.blank(),
+            Self::Array { .. } => 0,
         }
     }
 
@@ -69,11 +93,22 @@ impl Layout {
             }
             Self::Objects { blank, begun } => {
                 let Some((line, bytes)) = next_line(source, blank)? else { return Ok(None) };
-                object_row(line, &bytes, source.name(), columns, begun).map(Some)
+                if !*begun && bytes.trim_ascii_start().starts_with(b"[") {
+                    let mend = "it begins with an array: add --format json, or write one object a line";
+                    return Err(ManifestError::Format { name: source.name().to_owned(), mend: mend.into() });
+                }
+                object_row(Row::new(line, Place::Line, Vec::new()), &bytes, source.name(), columns, begun)
+                    .map(Some)
             }
+            Self::Array { array, begun } => {
+                let Some(written) = array.next(source)? else { return Ok(None) };
+                let row = Row::new(written.line, Place::Entry(written.number), Vec::new());
+                object_row(row, &written.bytes, source.name(), columns, begun).map(Some)
+            }
+            Self::Cells(rows) => rows.next_row(source.name(), columns),
             Self::Lines { blank } => {
                 let Some((line, bytes)) = next_line(source, blank)? else { return Ok(None) };
-                let mut row = Row::new(line, Vec::new());
+                let mut row = Row::new(line, Place::Line, Vec::new());
                 let prompt =
                     std::str::from_utf8(&bytes).map_or(bytes.as_slice(), |text| text.trim().as_bytes());
                 push_cell(&mut row, prompt);
@@ -116,7 +151,7 @@ fn header_columns(header: &Fields<'_>, map: &[Mapping], source: &Source) -> Resu
 }
 
 fn delimited_row(fields: &Fields<'_>, columns: usize) -> Row {
-    let mut row = Row::new(fields.line, Vec::with_capacity(columns));
+    let mut row = Row::new(fields.line, Place::Line, Vec::with_capacity(columns));
     // What is beyond the header has no column to be shown in.
     fields.iter().take(columns).for_each(|bytes| push_bare_cell(&mut row, bytes));
     if fields.len() == columns {
@@ -128,7 +163,7 @@ fn delimited_row(fields: &Fields<'_>, columns: usize) -> Row {
     } else {
         "add the missing ones, or look for a quote left open"
     };
-    Row::broken(row.line, row.fields, what, mend)
+    row.broken(what, mend)
 }
 
 /// Adds a cell that may be guarded and may not be UTF-8.
@@ -142,7 +177,7 @@ fn push_bare_cell(row: &mut Row, bytes: &[u8]) {
 /// Adds a cell that may not be UTF-8.
 fn push_cell(row: &mut Row, bytes: &[u8]) {
     if let Err(error) = std::str::from_utf8(bytes) {
-        row.damaged.push((row.fields.len(), error.valid_up_to() + 1));
+        row.damaged.push((row.fields.len(), Damage::NotUtf8(error.valid_up_to() + 1)));
     }
     row.fields.push(String::from_utf8_lossy(bytes).into_owned());
 }
@@ -172,23 +207,21 @@ fn next_line(source: &mut Source, blank: &mut u64) -> Result<Option<(u64, Vec<u8
     }
 }
 
+/// Reads the object written in `bytes` into a `row` that has no cells yet.
 fn object_row(
-    line: u64,
+    mut row: Row,
     bytes: &[u8],
     sheet: &str,
     columns: &mut Columns,
     begun: &mut bool,
 ) -> Result<Row, ManifestError> {
-    if !*begun && bytes.trim_ascii_start().starts_with(b"[") {
-        let stem = sheet.rsplit_once('.').map_or(sheet, |(stem, _)| stem);
-        let mend = format!("it begins with an array: {}", array_mend(sheet, &format!("{stem}.lines")));
-        return Err(ManifestError::Format { name: sheet.to_owned(), mend });
-    }
+    let alone = row.place == Place::Line;
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
-            let what = format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1);
-            return Ok(Row::broken(line, Vec::new(), what, "save the sheet as UTF-8"));
+            let of = if alone { "line" } else { "entry" };
+            let what = format!("byte {} of the {of} is not UTF-8", error.valid_up_to() + 1);
+            return Ok(row.broken(what, "save the sheet as UTF-8"));
         }
     };
     let object: Object = match serde_json::from_str(text) {
@@ -196,11 +229,20 @@ fn object_row(
         Err(error) => {
             let message = error.to_string();
             let why = message.rsplit_once(" at line ").map_or(message.as_str(), |(why, _)| why);
-            let what = format!("not a JSON object, at byte {}: {}", error.column(), shown(why));
-            return Ok(Row::broken(line, Vec::new(), what, "write one object a line, as jq -c . does"));
+            let place = match error.line() {
+                0 | 1 => format!("at byte {}", error.column()),
+                line => format!("at line {}, byte {}", row.line + line as u64 - 1, error.column()),
+            };
+            let what = format!("not a JSON object, {place}: {}", shown(why));
+            let mend = if alone {
+                "write one object a line, as jq -c . does"
+            } else {
+                "write an object, such as {\"prompt\": \"a cat\"}"
+            };
+            return Ok(row.broken(what, mend));
         }
     };
-    let mut row = Row::new(line, Vec::new());
+    let line = row.line;
     for (key, value) in object.0 {
         let column = columns.find(&key).unwrap_or_else(|| columns.add(key));
         if column >= MOST_COLUMNS {
@@ -221,6 +263,6 @@ fn object_row(
     Ok(row)
 }
 
-fn too_many(sheet: &str, line: u64) -> ManifestError {
+pub(super) fn too_many(sheet: &str, line: u64) -> ManifestError {
     ManifestError::TooManyColumns { name: sheet.to_owned(), line, most: MOST_COLUMNS }
 }

@@ -1,6 +1,7 @@
 //! Rows out of files.
 //!
-//! A [`Reader`] streams one sheet in constant memory: CSV, TSV, JSONL or a prompt a line. A bad row
+//! A [`Reader`] streams one sheet in constant memory: CSV, TSV, JSONL, a JSON array or a prompt a line;
+//! of an Excel workbook, the texts that its cells share are held while its rows are taken out. A bad row
 //! is data with a position: its [`Record`] carries everything that is wrong with it, and reading
 //! goes on. Only what makes the rest unreadable, such as a sheet without prompts, is a
 //! [`ManifestError`] and ends it. Nothing here knows of other rows: that ids are unique is for
@@ -22,8 +23,11 @@
 //! # Ok::<(), batchveo::manifest::ManifestError>(())
 //! ```
 
+mod array;
 mod columns;
 mod delimited;
+#[cfg(feature = "workbook")]
+mod excel;
 mod format;
 mod guard;
 mod layout;
@@ -35,6 +39,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod words;
+mod workbook;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -61,7 +66,7 @@ pub const LONGEST_RECORD: usize = 4 * 1024 * 1024;
 /// One row of a sheet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The line it begins on, from 1.
+    /// The line it begins on, from 1; of a worksheet, its row. Entries of an array may share one.
     pub line: u64,
     /// Its cells, in the order of [`Reader::columns`]; the last ones may be missing. They are as they
     /// are in the sheet, but for the apostrophe of [`guarded`].
@@ -128,8 +133,10 @@ impl Reader {
         format: Format,
         options: &Options,
     ) -> Result<Self, ManifestError> {
-        let mut source = Source::new(name, input)?;
-        let (layout, columns) = Layout::open(format, &mut source, &options.map)?;
+        let mut source =
+            if format == Format::Xlsx { Source::unread(name, input) } else { Source::new(name, input)? };
+        let worksheet = options.worksheet.as_deref();
+        let (layout, columns) = Layout::open(format, &mut source, worksheet, &options.map)?;
         Ok(Self { source, format, options: options.clone(), columns, layout, records: 0, ended: false })
     }
 

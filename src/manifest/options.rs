@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::columns::Field;
 use super::format::Format;
@@ -72,6 +72,9 @@ pub struct Defaults {
 pub struct Options {
     /// The format, when the file's name does not say it.
     pub format: Option<Format>,
+    /// The worksheet of a workbook, by its name or its number from 1; the first that can be seen if
+    /// none is given.
+    pub worksheet: Option<String>,
     /// Renamed columns; each field at most once.
     pub map: Vec<Mapping>,
     /// What blank cells mean.
@@ -94,17 +97,19 @@ impl Options {
         /// To be raised when the same bytes and options come to mean other rows.
         const RULES: u32 = 2;
         let map: Vec<_> = self.map.iter().map(|map| (map.field.as_str(), &map.columns)).collect();
-        let said = json!([
-            RULES,
-            bytes.to_hex().as_str(),
-            format.as_str(),
-            map,
-            self.defaults.mode.map(Mode::as_str),
-            self.defaults.generation_type.map(GenerationType::as_str),
-            self.defaults.aspect_ratio.map(AspectRatio::as_str),
-            self.defaults.provider.map(Provider::as_str),
-            self.defaults.samples,
-        ]);
+        let mut said = vec![
+            json!(RULES),
+            json!(bytes.to_hex().as_str()),
+            json!(format.as_str()),
+            json!(map),
+            json!(self.defaults.mode.map(Mode::as_str)),
+            json!(self.defaults.generation_type.map(GenerationType::as_str)),
+            json!(self.defaults.aspect_ratio.map(AspectRatio::as_str)),
+            json!(self.defaults.provider.map(Provider::as_str)),
+            json!(self.defaults.samples),
+        ];
+        said.extend(self.worksheet.as_ref().map(|worksheet| json!(worksheet)));
+        let said = Value::from(said);
         *blake3::hash(said.to_string().as_bytes()).as_bytes()
     }
 }
@@ -154,6 +159,7 @@ mod tests {
             with(|options| options.defaults.aspect_ratio = Some(AspectRatio::Auto)),
             with(|options| options.defaults.provider = Some(Provider::Auto)),
             with(|options| options.defaults.samples = NonZeroU32::new(2)),
+            with(|options| options.worksheet = Some("2".to_owned())),
             Options::default().fingerprint(Format::Tsv, bytes),
             Options::default().fingerprint(Format::Csv, blake3::hash(b"Sheet")),
         ];

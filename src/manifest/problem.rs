@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -17,8 +18,11 @@ pub(super) const LONGEST_NAME: usize = 80;
 /// Something wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Problem {
-    /// The first line of the row's record, from 1.
+    /// The first line of the row's record, from 1; of a worksheet, its row.
     pub line: u64,
+    /// Where that is, if a line does not tell: `Sheet1!B7`, or `entry 3, line 1` of an array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// The sheet's own name of the column; `None` when it is about the whole row.
     pub column: Option<String>,
     /// What is wrong, such as `the prompt is empty`.
@@ -28,14 +32,64 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `line 12, column mode: …: …`.
+    /// `line 12, column mode: …: …`, or with the place: `Sheet1!B12, column mode: …: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)?;
+        match &self.place {
+            Some(place) => f.write_str(place)?,
+            None => write!(f, "line {}", self.line)?,
+        }
         if let Some(column) = &self.column {
             write!(f, ", column {}", one_line(column, LONGEST_NAME))?;
         }
         write!(f, ": {}: {}", self.what, self.mend)
     }
+}
+
+/// How a row's place is told where its line does not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By its line.
+    Line,
+    /// By its number in an array, from 1, and its line: all entries may be on one.
+    Entry(u64),
+    /// By its cells.
+    Cells {
+        /// The worksheet, as a formula names it.
+        sheet: Arc<str>,
+        /// The column of the first cell, from 0.
+        first: u32,
+    },
+}
+
+impl Place {
+    /// What [`Problem::place`] says of `column`, or of the whole row.
+    pub(super) fn of(&self, line: u64, column: Option<usize>) -> Option<String> {
+        match self {
+            Self::Line => None,
+            Self::Entry(number) => Some(format!("entry {number}, line {line}")),
+            Self::Cells { sheet, first } => Some(match column {
+                Some(column) => {
+                    let column = u64::from(*first) + column as u64;
+                    format!("{sheet}!{}{line}", letters(column))
+                }
+                None => format!("{sheet} row {line}"),
+            }),
+        }
+    }
+}
+
+/// The letters of a worksheet's column, counted from 0: A, …, Z, AA, ….
+pub(super) fn letters(column: u64) -> String {
+    let (rest, last) = (column / 26, column % 26);
+    let before = rest.checked_sub(1).map(letters).unwrap_or_default();
+    format!("{before}{}", char::from(b'A' + u8::try_from(last).unwrap_or_default()))
+}
+
+/// The name of a worksheet as a formula writes it, on one line.
+pub(super) fn sheet_name(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let name = one_line(name, LONGEST_NAME);
+    if plain { name } else { format!("'{}'", name.replace('\'', "''")) }
 }
 
 /// Why a sheet cannot be read any further.
@@ -129,6 +183,26 @@ pub enum ManifestError {
         name: String,
         /// The record's first line.
         line: u64,
+    },
+    /// A JSON sheet that is not one array.
+    #[error(
+        "{name}: line {line}: {what}: one array of objects is wanted, such as [{{\"prompt\": \"a cat\"}}, …]"
+    )]
+    NotAnArray {
+        /// The sheet.
+        name: String,
+        /// Where it ceases to be one.
+        line: u64,
+        /// What is there.
+        what: String,
+    },
+    /// A workbook that cannot be read, or has no such worksheet.
+    #[error("{name}: {what}")]
+    Workbook {
+        /// The sheet.
+        name: String,
+        /// What is wrong, and what to do.
+        what: String,
     },
     /// A record is longer than [`LONGEST_RECORD`].
     #[error("{name}: line {line}: the record that begins here is longer than {} MiB: is a quote left open?", LONGEST_RECORD >> 20)]

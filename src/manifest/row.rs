@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use super::columns::{Columns, Field};
 use super::options::Defaults;
-use super::problem::{LONGEST_NAME, Problem, shown};
+use super::problem::{LONGEST_NAME, Place, Problem, shown};
 use super::words::{
     UnknownWord, parse_aspect_ratio, parse_generation_type, parse_mode, parse_provider, parse_whole,
 };
@@ -29,25 +29,37 @@ pub const LONGEST_ID: usize = 512;
 pub(super) struct Row {
     /// The record's first line.
     pub(super) line: u64,
+    /// How its place is told.
+    pub(super) place: Place,
     /// One text a column; missing ones are blank.
     pub(super) fields: Vec<String>,
     /// Columns whose cell is a JSON array or object.
     pub(super) nested: Vec<usize>,
-    /// Columns whose cell is not UTF-8, and the first byte, from 1, that is not.
-    pub(super) damaged: Vec<(usize, usize)>,
+    /// Columns whose cell cannot be read, and why.
+    pub(super) damaged: Vec<(usize, Damage)>,
     /// Why the cells cannot be told apart, if so; nothing more is then asked of them.
     pub(super) broken: Option<Problem>,
 }
 
+/// Why a cell cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// This byte, from 1, is the first that is not UTF-8.
+    NotUtf8(usize),
+    /// A formula came to this error.
+    Formula(String),
+}
+
 impl Row {
-    pub(super) const fn new(line: u64, fields: Vec<String>) -> Self {
-        Self { line, fields, nested: Vec::new(), damaged: Vec::new(), broken: None }
+    pub(super) const fn new(line: u64, place: Place, fields: Vec<String>) -> Self {
+        Self { line, place, fields, nested: Vec::new(), damaged: Vec::new(), broken: None }
     }
 
-    /// A record without cells that can be told apart.
-    pub(super) fn broken(line: u64, fields: Vec<String>, what: String, mend: impl Into<String>) -> Self {
-        let problem = Problem { line, column: None, what, mend: mend.into() };
-        Self { broken: Some(problem), ..Self::new(line, fields) }
+    /// The same row without cells that can be told apart.
+    pub(super) fn broken(self, what: impl Into<String>, mend: impl Into<String>) -> Self {
+        let place = self.place.of(self.line, None);
+        let problem = Problem { line: self.line, place, column: None, what: what.into(), mend: mend.into() };
+        Self { broken: Some(problem), ..self }
     }
 }
 
@@ -165,7 +177,7 @@ impl<'a> Reading<'a> {
             let what = format!("{second} gives the {field} as well");
             return self.wrong(field, Some(column), what, "keep one of them");
         }
-        if row.damaged.iter().any(|&(damaged, _)| damaged == column) {
+        if row.damaged.iter().any(|(damaged, _)| *damaged == column) {
             self.told.push(field);
             return Cell::Wrong;
         }
@@ -264,7 +276,7 @@ impl<'a> Reading<'a> {
         let mut urls = Vec::new();
         for column in columns.giving(Field::ImageUrls) {
             let text = row.fields.get(column).map_or("", |text| text.trim());
-            if row.damaged.iter().any(|&(damaged, _)| damaged == column) {
+            if row.damaged.iter().any(|(damaged, _)| *damaged == column) {
                 self.told.push(Field::ImageUrls);
             } else if text.starts_with('[') || row.nested.contains(&column) {
                 if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
@@ -363,9 +375,17 @@ impl<'a> Reading<'a> {
     }
 
     fn report_damage(&mut self) {
-        for &(column, byte) in &self.row.damaged {
-            let what = format!("byte {byte} of the cell is not UTF-8");
-            self.problem(Some(column), what, "save the sheet as UTF-8, or write the cell again");
+        for (column, damage) in &self.row.damaged {
+            let (what, mend) = match damage {
+                Damage::NotUtf8(byte) => (
+                    format!("byte {byte} of the cell is not UTF-8"),
+                    "save the sheet as UTF-8, or write the cell again",
+                ),
+                Damage::Formula(error) => {
+                    (format!("the formula comes to {error}"), "mend the formula, or write its value")
+                }
+            };
+            self.problem(Some(*column), what, mend);
         }
     }
 
@@ -386,6 +406,7 @@ impl<'a> Reading<'a> {
     fn problem(&mut self, column: Option<usize>, what: impl Into<String>, mend: impl Into<String>) {
         self.problems.push(Problem {
             line: self.row.line,
+            place: self.row.place.of(self.row.line, column),
             column: column.map(|column| self.columns.names()[column].clone()),
             what: what.into(),
             mend: mend.into(),

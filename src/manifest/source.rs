@@ -5,7 +5,8 @@
 //! undecodable unit into a byte that no UTF-8 text holds, so that it too is found where it stands.
 //! (The usual transcoders put U+FFFD there, which is then indistinguishable from a written one.)
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 
 use super::LONGEST_RECORD;
 use super::problem::ManifestError;
@@ -34,10 +35,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads the byte order mark, if there is one; programs that join files leave more, and none is
-    /// text.
-    pub(super) fn new(name: &str, input: Box<dyn Read + Send>) -> Result<Self, ManifestError> {
-        let mut source = Self {
+    /// An input of which nothing is read: see [`Self::spool`].
+    pub(super) fn unread(name: &str, input: Box<dyn Read + Send>) -> Self {
+        Self {
             name: name.to_owned(),
             input,
             hasher: blake3::Hasher::new(),
@@ -48,7 +48,13 @@ impl Source {
             ended: false,
             line: 1,
             after_return: false,
-        };
+        }
+    }
+
+    /// A text. Reads the byte order mark, if there is one; programs that join files leave more, and
+    /// none is text.
+    pub(super) fn new(name: &str, input: Box<dyn Read + Send>) -> Result<Self, ManifestError> {
+        let mut source = Self::unread(name, input);
         // Nothing is decoded yet, so these are raw bytes. A pipe may deliver them one by one, and what
         // is judged by them must not depend on that.
         while source.text.len() < CHUNK && source.fill()? {}
@@ -109,21 +115,52 @@ impl Source {
         }
         self.text.drain(..self.start);
         self.start = 0;
-        let read = loop {
-            match self.input.read(&mut self.raw) {
-                Ok(read) => break read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ManifestError::Read { name: self.name.clone(), source }),
-            }
-        };
+        let read = self.read()?;
         let bytes = &self.raw[..read];
-        self.hasher.update(bytes);
         self.encoding.decode(bytes, &mut self.text);
         if read == 0 {
             self.ended = true;
             self.encoding.finish(&mut self.text);
         }
         Ok(read > 0 || !self.text.is_empty())
+    }
+
+    /// Reads some raw bytes; answers how many, none at the end.
+    fn read(&mut self) -> Result<usize, ManifestError> {
+        loop {
+            match self.input.read(&mut self.raw) {
+                Ok(read) => {
+                    self.hasher.update(&self.raw[..read]);
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.unreadable(source)),
+            }
+        }
+    }
+
+    /// The rest of an unread input as a passing file, which bytes that are not text need to be looked
+    /// about in; `None` if that is more than `most` bytes.
+    pub(super) fn spool(&mut self, most: u64) -> Result<Option<File>, ManifestError> {
+        let mut file = tempfile::tempfile().map_err(|error| self.unreadable(error))?;
+        let mut length = 0;
+        loop {
+            let read = self.read()?;
+            if read == 0 {
+                self.ended = true;
+                file.rewind().map_err(|error| self.unreadable(error))?;
+                return Ok(Some(file));
+            }
+            length += read as u64;
+            if length > most {
+                return Ok(None);
+            }
+            file.write_all(&self.raw[..read]).map_err(|error| self.unreadable(error))?;
+        }
+    }
+
+    fn unreadable(&self, source: io::Error) -> ManifestError {
+        ManifestError::Read { name: self.name.clone(), source }
     }
 
     /// Takes `count` bytes off the front of the buffer.

@@ -384,6 +384,11 @@ fn objects_of_json() {
 fn sheets_that_cannot_be_read() {
     let endless = format!("prompt\nok\n\"{}", "x".repeat(LONGEST_RECORD + 1));
     let keys = (0..=10_000).map(|key| format!("\"k{key}\":1")).collect::<Vec<_>>().join(",");
+    let no_workbook = if cfg!(feature = "workbook") {
+        "sheet: not an Excel workbook (.xlsx)"
+    } else {
+        "without Excel files"
+    };
     for (sheet, format, map, wanted) in [
         ("", Format::Csv, &[][..], "sheet: there is not a single row in it"),
         ("\n\n", Format::Txt, &[], "not a single row"),
@@ -407,7 +412,17 @@ fn sheets_that_cannot_be_read() {
         ("prompt\nok\n\"a\nb\n", Format::Csv, &[], "sheet: line 3: a quoted field is opened"),
         (&endless, Format::Csv, &[], "sheet: line 3: the record that begins here is longer than 4 MiB"),
         (&endless, Format::Txt, &[], "sheet: line 3: the record that begins here is longer than 4 MiB"),
-        ("[\n{\"prompt\":\"a\"}\n]", Format::Jsonl, &[], "jq -c '.[]' sheet > sheet.lines.jsonl"),
+        ("[\n{\"prompt\":\"a\"}\n]", Format::Jsonl, &[], "it begins with an array: add --format json"),
+        ("[]", Format::Json, &[], "not a single row"),
+        ("[{\"text\":\"a\"}]", Format::Json, &[], "the columns are text: try --map prompt=text"),
+        ("{\"rows\":[]}", Format::Json, &[], "sheet: line 1: it begins with an object: one array of objects"),
+        (
+            "[{\"prompt\":\"a\"},\n{\"prompt\"",
+            Format::Json,
+            &[],
+            "sheet: line 2: the entry that begins here is never",
+        ),
+        ("prompt\na", Format::Xlsx, &[], no_workbook),
         (&format!("{{\"prompt\":1,{keys}}}"), Format::Jsonl, &[], "line 1: more than 10000 columns"),
     ] {
         let told = refused(sheet, format, &options(map));
@@ -447,4 +462,51 @@ fn the_fingerprint_of_a_file_is_that_of_its_reading() {
 fn a_reader_may_move_to_another_thread() {
     let reader = reader("prompt\na\n", Format::Csv, &Options::default()).unwrap();
     assert_eq!(std::thread::spawn(|| reader.count()).join().unwrap(), 1);
+}
+
+#[test]
+fn entries_of_an_array_and_their_places() {
+    let sheet = r#"[{"prompt":"a","n":1.10},{"prompt":""},7,
+{
+ "prompt": "b", "o": {"x":1},
+ "id": ]
+}, {"prompt":"c", "image_urls":["https://a.example/1.png"],"type":"frames"}]"#;
+    let mut reader = reader(sheet, Format::Json, &Options::default()).unwrap();
+    let records: Vec<_> = reader.by_ref().map(|record| record.map_err(|error| error.to_string())).collect();
+    let shown: Vec<_> = records
+        .iter()
+        .map(|record| match record {
+            Ok(Record { line, entry: Ok(entry), .. }) => {
+                format!("{line}: {}", entry.generation.draft().prompt)
+            }
+            Ok(Record { entry: Err(problems), .. }) => problems[0].to_string(),
+            Err(error) => error.clone(),
+        })
+        .collect();
+    assert_eq!(shown[0], "1: a");
+    assert!(shown[1].starts_with("entry 2, line 1, column prompt: the prompt is empty"), "{}", shown[1]);
+    assert!(
+        shown[2].starts_with("entry 3, line 1: not a JSON object, at byte 1: invalid type"),
+        "{}",
+        shown[2]
+    );
+    assert!(
+        shown[3].starts_with("entry 4, line 2: not a JSON object, at line 4, byte 8: expected"),
+        "{}",
+        shown[3]
+    );
+    // A bracket of the wrong kind makes what follows unreadable.
+    assert!(shown[4].starts_with("sheet: line 5: neither a comma nor `]`"), "{}", shown[4]);
+    let sound = sheet.replace("\"id\": ]", "\"id\": 5");
+    let records = read(sound.as_str(), Format::Json, &Options::default());
+    assert_eq!(records.iter().map(|record| record.line).collect::<Vec<_>>(), [1, 1, 1, 2, 5]);
+    assert_eq!(records[3].fields, ["b", "", "{\"x\":1}", "5"]);
+    assert_eq!(entry(&records[4]).generation.draft().image_urls, ["https://a.example/1.png"]);
+}
+
+#[test]
+fn only_a_workbook_has_worksheets() {
+    let options = Options { worksheet: Some("2".to_owned()), ..Options::default() };
+    let error = refused("prompt\na\n", Format::Csv, &options);
+    assert_eq!(error, "sheet: a sheet in csv has no worksheets: leave --sheet out");
 }

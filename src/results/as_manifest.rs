@@ -139,17 +139,21 @@ fn value(field: Field, asked: &Asked, id: Option<&str>) -> Value {
 /// A sheet that is being written.
 enum Sheet<W: Write> {
     Delimited(Box<csv::Writer<W>>),
+    /// A line each.
     Objects(io::BufWriter<W>),
+    /// Of one array; whether there is one yet.
+    Array(io::BufWriter<W>, bool),
 }
 
 impl<W: Write> Sheet<W> {
     fn begin(format: Format, columns: &Columns, mut out: W) -> Result<Self, ResultsError> {
         let delimiter = match format {
             Format::Jsonl => return Ok(Self::Objects(io::BufWriter::with_capacity(PIECE, out))),
+            Format::Json => return Ok(Self::Array(io::BufWriter::with_capacity(PIECE, out), false)),
             Format::Csv => b',',
             Format::Tsv => b'\t',
-            Format::Txt => {
-                let why = "lines of text hold prompts alone: name a .csv, .tsv or .jsonl file";
+            Format::Txt | Format::Xlsx => {
+                let why = "lines of text hold prompts alone: name a .csv, .tsv, .jsonl or .json file";
                 return Err(ResultsError::NotASheet { why: why.to_owned() });
             }
         };
@@ -181,15 +185,12 @@ impl<W: Write> Sheet<W> {
                 }
                 rows.write_record(None::<&[u8]>).map_err(failed)
             }
-            Self::Objects(out) => {
-                let said = fields.filter(|(_, value)| !value.is_null());
-                let said = said.map(|(field, value)| (field.as_str(), value));
-                let mut mark = '{';
-                for (name, value) in said.chain(own.map(|(name, cell)| (name, cell.into()))) {
-                    write!(out, "{mark}{}:{value}", Value::from(name)).map_err(ResultsError::Write)?;
-                    mark = ',';
-                }
-                out.write_all(b"}\n").map_err(ResultsError::Write)
+            Self::Objects(out) => write_object(out, fields, own)
+                .and_then(|()| out.write_all(b"\n"))
+                .map_err(ResultsError::Write),
+            Self::Array(out, begun) => {
+                let mark: &[u8] = if std::mem::replace(begun, true) { b",\n" } else { b"[\n" };
+                out.write_all(mark).and_then(|()| write_object(out, fields, own)).map_err(ResultsError::Write)
             }
         }
     }
@@ -198,9 +199,28 @@ impl<W: Write> Sheet<W> {
         match self {
             Self::Delimited(mut rows) => rows.flush(),
             Self::Objects(mut out) => out.flush(),
+            Self::Array(mut out, begun) => {
+                let end: &[u8] = if begun { b"\n]\n" } else { b"[]\n" };
+                out.write_all(end).and_then(|()| out.flush())
+            }
         }
         .map_err(ResultsError::Write)
     }
+}
+
+/// What is said, and nothing for what is not.
+fn write_object<'a>(
+    out: &mut impl Write,
+    fields: impl Iterator<Item = (Field, Value)>,
+    own: impl Iterator<Item = (&'a str, &'a str)>,
+) -> io::Result<()> {
+    let said = fields.filter(|(_, value)| !value.is_null()).map(|(field, value)| (field.as_str(), value));
+    let mut mark = '{';
+    for (name, value) in said.chain(own.map(|(name, cell)| (name, cell.into()))) {
+        write!(out, "{mark}{}:{value}", Value::from(name))?;
+        mark = ',';
+    }
+    out.write_all(b"}")
 }
 
 /// A value as a cell.

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::generation::{AspectRatio, Draft, GenerationType, Mode};
-use crate::job::{Attempt, Failure, FailureKind, Outcome, Stamp, TaskId, Usd, Video};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, Stamp, TaskId, UnixMillis, Usd, Video};
 use crate::manifest::{Adjusted, Entry, Problem, Record};
 use crate::schedule::{Change, Transition};
 use crate::store::{ImportOptions, Sheet};
@@ -49,7 +49,8 @@ fn store(columns: &'static [&'static str], rows: &[(&[&str], u32)]) -> Store {
             watermark: None,
             provider: None,
         };
-        let problem = Problem { line, column: None, what: "empty".to_owned(), mend: "fill it".to_owned() };
+        let problem =
+            Problem { line, place: None, column: None, what: "empty".to_owned(), mend: "fill it".to_owned() };
         let samples = NonZeroU32::new(*samples).unwrap();
         let entry = Entry { id: None, samples, generation: draft.check().unwrap() };
         Record {

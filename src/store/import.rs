@@ -280,6 +280,7 @@ fn number_occurrences(
         let (position, id): (i64, String) = (row.get(0)?, row.get(2)?);
         let problem = Problem {
             line: unsigned(row.get(1)?),
+            place: None,
             column: Some(id_column.to_owned()),
             what: format!("`{id}` is also the id of line {}", row.get::<_, i64>(3)?),
             mend: "make ids unique, or remove one of the rows".to_owned(),

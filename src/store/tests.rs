@@ -73,7 +73,13 @@ fn sheet(rows: &[(&str, &str, u32)]) -> Rows {
         line,
         fields: vec![(*id).to_owned(), (*prompt).to_owned()],
         entry: if *prompt == "!" {
-            Err(vec![Problem { line, column: None, what: "bad".to_owned(), mend: "mend it".to_owned() }])
+            Err(vec![Problem {
+                line,
+                place: None,
+                column: None,
+                what: "bad".to_owned(),
+                mend: "mend it".to_owned(),
+            }])
         } else {
             Ok(Entry {
                 id: Some((*id).to_owned()).filter(|id| !id.is_empty()),

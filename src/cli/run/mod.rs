@@ -53,7 +53,7 @@ Exit codes:
   4         another process holds the state file or the account
   130, 143  interrupted, resumable")]
 pub struct RunArgs {
-    /// The sheet: CSV, TSV, JSONL or TXT (a prompt a line), or - for standard input
+    /// The sheet: CSV, TSV, JSONL, JSON, XLSX or TXT (a prompt a line), or - for standard input
     pub manifest: PathBuf,
     /// Check the sheet and show what would be bought; send nothing
     #[arg(short = 'n', long)]
