@@ -18,6 +18,7 @@ pub mod connection;
 pub mod example;
 pub mod exit;
 pub mod export;
+pub mod metrics;
 pub mod paths;
 pub mod rehearsal;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Every problem of a file is told, each with its line: whoever mends a file mends it once. A value
 //! is judged by the option it stands for, so that a file and the command line cannot differ.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -67,7 +68,7 @@ pub(super) fn read(
     keys: &Keys,
     home: Option<&Path>,
 ) -> Result<Option<Contents>, Vec<String>> {
-    let told = |why: String| vec![format!("{}: {why}", path.display())];
+    let told = |why: String| vec![format!("{}: {why}", plainly(path).display())];
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -296,9 +297,17 @@ fn word(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
+/// `path` so that it is seen to be one: a bare name is in the current folder.
+pub(super) fn plainly(path: &Path) -> Cow<'_, Path> {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new(".").join(path).into(),
+        Some(_) | None => path.into(),
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        write!(f, "{}:{}", plainly(&self.file).display(), self.line)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::file::plainly;
 use super::keys::{KEY_FILE, Keys};
 use super::layers::{Given, Looked, Settings, resolve};
 use crate::cli::exit::Exit;
@@ -140,7 +141,9 @@ fn told(keys: &Keys, settings: Settings) -> Told {
         let from = setting.map_or("default".into(), |setting| setting.origin.to_string());
         Line { name: name.to_owned(), value, from }
     };
-    let found = |looked: Option<Looked>| looked.map(|Looked { file, found }| Found { path: file, found });
+    let found = |looked: Option<Looked>| {
+        looked.map(|Looked { file, found }| Found { path: plainly(&file).into_owned(), found })
+    };
     let api_key = match (settings.key, settings.values.get(KEY_FILE)) {
         (Some(variable), _) => format!("in the environment, {variable}"),
         (None, Some(setting)) => format!("in the file {}", setting.words.concat()),
