@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 /// Writes completions for a shell to standard output.
@@ -25,6 +24,6 @@ pub struct CompletionsArgs {
 pub fn write(args: &CompletionsArgs, output: &mut dyn Write) -> io::Result<()> {
     // The generator panics when its output fails, so it writes to memory.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "batchveo", &mut script);
+    clap_complete::generate(args.shell, &mut super::command(), "batchveo", &mut script);
     output.write_all(&script)
 }

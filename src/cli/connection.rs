@@ -4,9 +4,10 @@
 //! by every user of the machine and stay in the shell's history.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Environment, UsageError};
+use crate::report::wording::command_line;
 use crate::veo::{ApiKey, BaseUrl};
 
 /// What is said when there is no key.
@@ -20,11 +21,14 @@ const LONGEST_KEY_FILE: u64 = 4096;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Account")]
 pub struct ConnectionArgs {
-    /// The API, with or without /api/v1; plain http only to this machine [env: BATCHVEO_BASE_URL,
-    /// APIXO_BASE_URL] [default: the vendor's]
+    /// An account of your batchveo.toml: its key, its limits, its cap
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// The API, with or without /api/v1; plain http only to this machine [default: the vendor's]
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
-    /// A file with the API key, on one line [env: BATCHVEO_API_KEY, APIXO_API_KEY hold the key itself]
+    /// A file with the API key, on one line, that nobody else can read; BATCHVEO_API_KEY and
+    /// APIXO_API_KEY hold the key itself
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
 }
@@ -40,8 +44,12 @@ impl ConnectionArgs {
         if let Some(path) = &self.api_key_file {
             let shown = path.display();
             let unusable = |why: &str| UsageError(format!("--api-key-file {shown}: {why}"));
-            let size = fs::metadata(path).map_err(|error| unusable(&error.to_string()))?.len();
-            if size > LONGEST_KEY_FILE {
+            let found = fs::metadata(path).map_err(|error| unusable(&error.to_string()))?;
+            if others_can_read(path, &found, environment) {
+                let mend = command_line(&["chmod", "600", &shown.to_string()]);
+                return Err(unusable(&format!("others on this machine can read it: {mend}")));
+            }
+            if found.len() > LONGEST_KEY_FILE {
                 return Err(unusable("too long for a key: it should hold the key on one line"));
             }
             let text = fs::read_to_string(path).map_err(|error| unusable(&error.to_string()))?;
@@ -67,6 +75,22 @@ impl ConnectionArgs {
     }
 }
 
+/// Whether the group or everybody may read a key file, whoever owns it. Not asked where files have
+/// no such bits (Windows), nor of what systemd hands to a service: that lies in a folder which the
+/// service alone can enter, and its group bits stand for the service itself.
+#[cfg(unix)]
+fn others_can_read(path: &Path, found: &fs::Metadata, environment: Environment<'_>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let handed = environment("CREDENTIALS_DIRECTORY").filter(|folder| Path::new(folder).is_absolute());
+    let everybody = if handed.is_some_and(|folder| path.starts_with(folder)) { 0o004 } else { 0o044 };
+    found.is_file() && found.mode() & everybody != 0
+}
+
+#[cfg(not(unix))]
+fn others_can_read(_: &Path, _: &fs::Metadata, _: Environment<'_>) -> bool {
+    false
+}
+
 /// The first of `names` that is set and not blank.
 fn first_set(environment: Environment<'_>, names: [&str; 2]) -> Option<String> {
     let mut values = names.into_iter().filter_map(environment);
@@ -82,12 +106,52 @@ mod tests {
         move |name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
     }
 
+    /// Writes a file that its owner alone can read.
+    fn write_key(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        #[cfg(unix)]
+        set_mode(path, 0o600);
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused_with_the_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my key");
+        write_key(&path, "secret");
+        let args = ConnectionArgs { api_key_file: Some(path.clone()), ..ConnectionArgs::default() };
+        let handed = folder.path().display().to_string();
+        for (mode, good, good_as_credential) in [
+            (0o600, true, true),
+            (0o400, true, true),
+            (0o620, true, true),
+            (0o640, false, true),
+            (0o604, false, false),
+            (0o444, false, false),
+        ] {
+            set_mode(&path, mode);
+            let plain = args.api_key(&|_| None);
+            let credential = args.api_key(&|name| (name == "CREDENTIALS_DIRECTORY").then(|| handed.clone()));
+            assert_eq!((plain.is_ok(), credential.is_ok()), (good, good_as_credential), "{mode:o}");
+            if let Err(error) = plain {
+                let mend = format!("can read it: chmod 600 '{}'", path.display());
+                assert!(error.to_string().ends_with(&mend), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn the_file_comes_first_then_our_variable_then_the_vendors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        fs::write(&path, "\u{20}from-file\r\n").unwrap();
-        let file = ConnectionArgs { api_key_file: Some(path), base_url: None };
+        write_key(&path, "\u{20}from-file\r\n");
+        let file = ConnectionArgs { api_key_file: Some(path), ..ConnectionArgs::default() };
         let none = ConnectionArgs::default();
         let both: &[_] = &[("BATCHVEO_API_KEY", "ours"), ("APIXO_API_KEY", "theirs")];
         for (args, variables, key) in [
@@ -110,9 +174,9 @@ mod tests {
         let file = |name: &str, content: Option<&str>| {
             let path = folder.path().join(name);
             if let Some(content) = content {
-                fs::write(&path, content).unwrap();
+                write_key(&path, content);
             }
-            let args = ConnectionArgs { api_key_file: Some(path), base_url: None };
+            let args = ConnectionArgs { api_key_file: Some(path), ..ConnectionArgs::default() };
             args.api_key(&env).unwrap_err().to_string()
         };
         assert!(file("absent", None).contains("absent: "));
@@ -124,7 +188,7 @@ mod tests {
     #[test]
     fn base_urls() {
         let url = |url: Option<&str>, variables: &[(&str, &str)]| {
-            let args = ConnectionArgs { base_url: url.map(Into::into), api_key_file: None };
+            let args = ConnectionArgs { base_url: url.map(Into::into), ..ConnectionArgs::default() };
             args.base_url(&environment(variables)).map(|url| url.to_string())
         };
         let both = [

@@ -8,15 +8,17 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod check;
 pub mod completions;
+pub mod config;
 pub mod confirm;
 pub mod connection;
 pub mod example;
 pub mod exit;
 pub mod export;
+pub mod metrics;
 pub mod paths;
 pub mod rehearsal;
 pub mod run;
@@ -50,6 +52,9 @@ pub struct Cli {
     /// How much to log.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Which files of settings are read.
+    #[command(flatten)]
+    pub files: config::FileArgs,
 }
 
 const HELP: &str = "\
@@ -83,6 +88,8 @@ pub enum Command {
     Simulate(Box<simulate::SimulateArgs>),
     /// Write a sample sheet.
     Example(example::ExampleArgs),
+    /// Show settings and where they come from.
+    Config(config::ConfigArgs),
     /// Write completions for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -99,19 +106,36 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// The arguments, or how the process ends without them: what is wrong is told, or help shown.
+/// The whole command line, with the variables in its help.
+#[must_use]
+pub fn command() -> clap::Command {
+    config::with_variables_told(Cli::command())
+}
+
+/// The arguments and settings, or how the process ends without them: what is wrong is told, or help
+/// shown.
 ///
 /// # Errors
 ///
 /// The exit code, when there is nothing to be done.
 pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
-        // What was typed may come from a script with a hostile file name in it.
-        let told =
-            if error.use_stderr() { write!(Screen::stderr(), "{}", error.render()) } else { error.print() };
-        // If nobody reads it, nobody is left to tell.
-        drop(told);
-        u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    let environment = |name: &str| std::env::var(name).ok();
+    config::parse(std::env::args_os(), &environment).map_err(|unparsed| match unparsed {
+        config::Unparsed::Arguments(error) => {
+            // What was typed may come from a script with a hostile file name in it.
+            let told = if error.use_stderr() {
+                write!(Screen::stderr(), "{}", error.render())
+            } else {
+                error.print()
+            };
+            // If nobody reads it, nobody is left to tell.
+            drop(told);
+            u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        config::Unparsed::Settings(error) => {
+            let _ = writeln!(Screen::stderr(), "batchveo: {error}");
+            Exit::Refused.into()
+        }
     })
 }
 
@@ -123,9 +147,8 @@ pub fn main(cli: &Cli) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     let logged =
         init_logging(cli.log.verbose, cli.log.log_format, screen.clone()).map_err(anyhow::Error::from);
-    let exit = logged
-        .and_then(|()| perform(&cli.command, &environment, &screen, &mut io::stdout()))
-        .unwrap_or_else(|error| {
+    let exit = logged.and_then(|()| perform(cli, &environment, &screen, &mut io::stdout())).unwrap_or_else(
+        |error| {
             if exit::is_broken_pipe(&error) {
                 return Exit::Succeeded;
             }
@@ -135,18 +158,19 @@ pub fn main(cli: &Cli) -> ExitCode {
                 let _ = writeln!(screen.clone(), "Free some space there, then give the same command again.");
             }
             Exit::of(&error)
-        });
+        },
+    );
     exit.into()
 }
 
 /// Performs one subcommand, with its data going to `stdout` and what is for people to `screen`.
 fn perform(
-    command: &Command,
+    cli: &Cli,
     environment: Environment<'_>,
     screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let exit = match command {
+    let exit = match &cli.command {
         // How a run ends does not depend on who reads its events.
         Command::Run(args) => return run::perform(args, environment, screen, stdout),
         Command::Check(args) => check::perform(args, environment, stdout)?,
@@ -154,6 +178,7 @@ fn perform(
         Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
         Command::Simulate(args) => simulate::perform(args, screen, stdout)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
+        Command::Config(args) => config::perform(args, &cli.files, environment, stdout)?,
         Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,
     };
     stdout.flush()?;

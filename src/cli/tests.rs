@@ -1,7 +1,7 @@
 //! The command line as a whole: what parses, what does not, and what help says.
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 
 use super::exit::Exit;
 use super::rehearsal::TimeScale;
@@ -32,12 +32,12 @@ fn plan(line: &str, variables: &[(&str, &str)]) -> Result<RunPlan, String> {
 
 #[test]
 fn the_definitions_are_consistent() {
-    Cli::command().debug_assert();
+    command().debug_assert();
 }
 
 #[test]
 fn every_subcommand_teaches_by_example_and_says_what_every_option_does() {
-    let mut whole = Cli::command();
+    let mut whole = command();
     whole.build();
     for command in whole.get_subcommands().filter(|command| command.get_name() != "help") {
         let name = command.get_name();
@@ -52,7 +52,7 @@ fn every_subcommand_teaches_by_example_and_says_what_every_option_does() {
 
 #[test]
 fn help_lists_every_exit_code() {
-    let help = Cli::command().render_help().to_string();
+    let help = command().render_help().to_string();
     for exit in Exit::ALL {
         assert!(help.contains(&format!("\n  {:<5}", exit.code())), "{exit:?}\n{help}");
     }
@@ -60,7 +60,7 @@ fn help_lists_every_exit_code() {
 
 #[test]
 fn the_examples_in_help_parse() {
-    let mut whole = Cli::command();
+    let mut whole = command();
     whole.build();
     let mut seen = 0;
     for command in whole.get_subcommands() {
@@ -197,7 +197,7 @@ fn standard_input_needs_state_and_format() {
 }
 
 fn perform_for_test(cli: &Cli, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
-    perform(&cli.command, &|_| None, &Screen::stderr(), stdout)
+    perform(cli, &|_| None, &Screen::stderr(), stdout)
 }
 
 #[test]

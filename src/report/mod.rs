@@ -4,6 +4,7 @@
 //!
 //! - [`Bar`] on a terminal, [`Plain`] lines elsewhere, both in the words of one module;
 //! - [`EventLog`] for programs (`--events`), [`LoggedEvents`] for the log (`-v`);
+//! - [`Metrics`] for Prometheus (`--metrics`, `--metrics-file`);
 //! - [`Digest`] for the [`Summary`] at the end (`--summary`);
 //! - [`Fan`] gives each event to several of them.
 //!
@@ -15,6 +16,7 @@ mod doubts;
 mod estimate;
 mod event_log;
 mod logs;
+mod metrics;
 mod plain;
 mod screen;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub use doubts::DOUBTS_SHOWN;
 pub use estimate::{Outlook, Pace, Work, estimate};
 pub use event_log::{EventLog, WhenFull};
 pub use logs::{LogError, LogFormat, LoggedEvents, init_logging};
+pub use metrics::{Health, Metrics};
 pub use plain::{Interval, Plain};
 pub use screen::Screen;
 pub use summary::{Facts, NextStep, Stop, Summary};

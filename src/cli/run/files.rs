@@ -25,6 +25,7 @@ pub(super) fn keep_apart(args: &RunArgs, source: &Source, paths: &RunPaths) -> R
         ("-o", Some(&paths.results)),
         ("--api-key-file", args.connection.api_key_file.as_ref()),
         ("--summary", args.summary.as_ref()),
+        ("--metrics-file", args.metrics.metrics_file.as_ref()),
         ("--events", args.events.as_ref().filter(|path| path.as_os_str() != "-")),
     ];
     // A file that is there may have two names; one that is not has none yet; a device keeps nothing.

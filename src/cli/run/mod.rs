@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connection::ConnectionArgs;
+use super::metrics::MetricsArgs;
 use super::paths::RunPaths;
 use super::rehearsal::{Peer, RehearsalArgs, TimeScale, load_scenarios};
 use super::sheet::{SheetArgs, Source};
@@ -88,6 +89,9 @@ pub struct RunArgs {
     /// Write the end of the run as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub summary: Option<PathBuf>,
+    /// Where figures are shown.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub connection: ConnectionArgs,

@@ -29,7 +29,7 @@ use crate::generation::Mode;
 use crate::harmless;
 use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
-use crate::report::{DOUBTS_SHOWN, Facts, Outlook, Screen, Summary};
+use crate::report::{DOUBTS_SHOWN, Facts, Metrics, Outlook, Screen, Summary};
 use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
 use crate::schedule::share::quiet;
@@ -60,7 +60,9 @@ pub fn perform(
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
-    let job = Job { args, source, paths, time_scale, limits, screen: screen.clone() };
+    let shown = args.metrics.open(limits, screen)?;
+    let metrics = shown.as_ref().map(|shown| shown.metrics.clone());
+    let job = Job { args, source, paths, time_scale, limits, screen: screen.clone(), metrics };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
@@ -71,6 +73,9 @@ pub fn perform(
             runtime.block_on(job.buy(&base_url, key, &state_home(environment)?))
         }
     };
+    if let Some(shown) = shown {
+        shown.end();
+    }
     ended.map_err(|error| about_state(error, &state))
 }
 
@@ -83,6 +88,7 @@ struct Job<'a> {
     /// What this run may use.
     limits: Limits,
     screen: Screen,
+    metrics: Option<Metrics>,
 }
 
 impl Job<'_> {
@@ -248,6 +254,7 @@ impl Job<'_> {
         let mut sinks =
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
+        sinks.metrics = self.metrics.take();
         let results = self.paths.results.clone();
         let (prices, grace) = (args.price.list, args.grace);
         let run = Run {

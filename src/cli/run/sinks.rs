@@ -10,7 +10,8 @@ use crate::clock::Clock;
 use crate::event::{EventSink, Progress, RunEvent};
 use crate::job::UnixMillis;
 use crate::report::{
-    Bar, Digest, EventLog, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen, WhenFull,
+    Bar, Digest, EventLog, Fan, Interval, LoggedEvents, Metrics, Outlook, Plain, ProgressStyle, Screen,
+    WhenFull,
 };
 
 /// All who listen to one run.
@@ -20,6 +21,8 @@ pub(super) struct Sinks {
     person: Box<dyn EventSink + Send>,
     log: LoggedEvents,
     events: Option<EventLog>,
+    /// Figures for Prometheus, where they are shown.
+    pub(super) metrics: Option<Metrics>,
 }
 
 impl Sinks {
@@ -44,12 +47,16 @@ impl Sinks {
             }
         };
         let events = events.map(|path| event_log(path, birth)).transpose()?;
-        Ok(Self { digest: Digest::default(), person, log: LoggedEvents, events })
+        Ok(Self { digest: Digest::default(), person, log: LoggedEvents, events, metrics: None })
     }
 
     /// One sink for all of them.
     pub(super) fn fan(&mut self) -> Fan<'_> {
         let fan = Fan::new().and(&mut self.digest).and(&mut *self.person).and(&mut self.log);
+        let fan = match &mut self.metrics {
+            Some(metrics) => fan.and(metrics),
+            None => fan,
+        };
         match &mut self.events {
             Some(events) => fan.and(events),
             None => fan,

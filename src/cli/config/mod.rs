@@ -1,0 +1,127 @@
+//! Settings: options, environment and files, merged before anything else happens.
+//!
+//! Files and variables become the defaults of the options they are named after. So the same parsers
+//! judge them, an option that is given wins by itself, and no command knows where a value is from.
+//! [`keys`] says what is a setting and who may set it, [`file`] reads one file, [`layers`] knows
+//! their strength, [`show`] tells it all.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Command, FromArgMatches};
+
+use super::{Cli, Environment, UsageError, command};
+use layers::{Given, Settings};
+
+mod file;
+mod keys;
+mod layers;
+mod show;
+
+pub use show::{ConfigArgs, ConfigCommand, perform};
+
+/// Which files are read.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct FileArgs {
+    /// Read this file instead of your own batchveo.toml [env: BATCHVEO_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read no configuration files
+    #[arg(long, global = true, conflicts_with = "config")]
+    pub no_config: bool,
+}
+
+/// Why there is nothing to be done.
+#[derive(Debug)]
+pub enum Unparsed {
+    /// The arguments are wrong, or ask for help.
+    Arguments(clap::Error),
+    /// A file or a variable is wrong.
+    Settings(UsageError),
+}
+
+impl From<clap::Error> for Unparsed {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl From<UsageError> for Unparsed {
+    fn from(error: UsageError) -> Self {
+        Self::Settings(error)
+    }
+}
+
+/// The arguments, with what `environment` and the files say about what they leave open.
+///
+/// # Errors
+///
+/// Arguments, variables or files are wrong, or help was asked for.
+pub fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    environment: Environment<'_>,
+) -> Result<Cli, Unparsed> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let whole = command();
+    let matches = whole.clone().try_get_matches_from(&words)?;
+    let Some(name) = matches.subcommand_name().filter(|name| keys::CONFIGURED.contains(name)) else {
+        return Ok(Cli::from_arg_matches(&matches)?);
+    };
+    let mut built = whole.clone();
+    built.build();
+    let settings = layers::resolve(&keys::Keys::of(&built), &given(&matches), environment)?;
+    let merged = with_defaults(whole, name, &settings);
+    Ok(Cli::from_arg_matches(&merged.try_get_matches_from(&words)?)?)
+}
+
+/// What the arguments say about where settings come from.
+fn given(matches: &ArgMatches) -> Given {
+    let Some((_, matches)) = matches.subcommand() else { return Given::default() };
+    let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten().cloned();
+    Given {
+        config: path("config"),
+        no_config: matches.try_get_one("no_config").ok().flatten().copied().unwrap_or_default(),
+        account: matches.try_get_one::<String>("account").ok().flatten().cloned(),
+        sheet: path("manifest").or_else(|| path("run")),
+    }
+}
+
+/// The command line whose subcommand `name`, and whose options for all, have `settings` as defaults.
+fn with_defaults(whole: Command, name: &str, settings: &Settings) -> Command {
+    let put = |mut command: Command| {
+        for (key, setting) in &settings.values {
+            let id = command
+                .get_arguments()
+                .find(|arg| arg.get_long() == Some(key))
+                .map(|arg| arg.get_id().clone());
+            if let Some(id) = id {
+                command = command.mut_arg(id, |arg| arg.default_values(setting.words.clone()));
+            }
+        }
+        command
+    };
+    put(whole).mut_subcommand(name, put)
+}
+
+/// Names in the help of each option the variables that set it.
+pub(super) fn with_variables_told(whole: Command) -> Command {
+    let tell = |mut command: Command| {
+        for (key, variables) in keys::VARIABLES {
+            let found = command.get_arguments().find(|arg| arg.get_long() == Some(key));
+            let Some((id, help)) = found.map(|arg| (arg.get_id().clone(), arg.get_help().cloned())) else {
+                continue;
+            };
+            let help = format!("{} [env: {}]", help.unwrap_or_default(), variables.join(", "));
+            command = command.mut_arg(id, |arg| arg.help(help));
+        }
+        command
+    };
+    keys::CONFIGURED.into_iter().fold(tell(whole), |whole, name| {
+        if whole.find_subcommand(name).is_some() { whole.mut_subcommand(name, tell) } else { whole }
+    })
+}
+
+#[cfg(test)]
+mod tests;
