@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 17] = [
     "cli",
     "batch",
+    "download",
     "engine",
     "report",
     "results",
