@@ -355,8 +355,8 @@ impl Layout {
         out.write_field(time(expires.map(|at| UnixMillis(at.0.saturating_add(VIDEO_LIFETIME_MILLIS)))))?;
         let seconds = row.generation_time.map(|took| took.as_secs_f64().to_string());
         out.write_field(seconds.unwrap_or_default())?;
-        // `file`, where a video was downloaded to: always there, so that readers can rely on the column.
-        out.write_field("")?;
+        // Always there, so that readers can rely on the column.
+        out.write_field(&*guarded(row.files.first().map_or("", String::as_str)))?;
         if self.many_urls {
             let many = (row.urls.len() > 1).then(|| serde_json::to_string(&row.urls)).transpose()?;
             out.write_field(many.unwrap_or_default())?;

@@ -15,6 +15,7 @@ mod commit;
 mod cursor;
 mod doubts;
 mod error;
+mod files;
 mod import;
 mod lock;
 mod outcome;
@@ -43,6 +44,7 @@ pub use columns::Cells;
 pub use cursor::Cursor;
 pub use doubts::{Doubt, Doubts};
 pub use error::StoreError;
+pub use files::{DestinationCount, Files, Note, NoteOf, SavedFile, Standing, ToSave, UnsavedLinks};
 pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN, Sheet};
 pub use lock::{Lock, LockError, state_lock_path};
 pub use outcome::{ResultFilter, ResultRow};
@@ -144,6 +146,7 @@ impl Store {
             owner.bind(&store.connection)?;
         }
         store.prepare_for_writing(durability)?;
+        files::extend(&store.connection)?;
         store.tie_to(now)?;
         Ok(store)
     }

@@ -14,6 +14,7 @@ use crate::schedule::{Change, Restored, Stored, Transition};
 
 mod anchor;
 mod disk;
+mod files;
 
 const PRICES: PriceList = PriceList::VENDOR;
 const PRICE: Usd = Usd::from_cents(20);
