@@ -10,6 +10,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`batch`] | one sheet's way from its state file to its results |
+//! | [`download`] | videos from their links to a folder or a bucket |
 //! | [`engine`] | the loop: events in, decisions by the core, commits, deeds |
 //! | [`report`] | what a person or a program sees of a run |
 //! | [`results`] | results as a projection of the state |
@@ -32,6 +33,7 @@ pub mod batch;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
+pub mod download;
 pub mod engine;
 pub mod event;
 pub mod generation;

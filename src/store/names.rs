@@ -380,7 +380,7 @@ impl Work<'_> {
     fn refuse(&mut self, known: &Known, Unfit { what, mend }: Unfit) {
         self.found.problem_count += 1;
         if self.found.problems.len() < PROBLEMS_SHOWN {
-            self.found.problems.push(Problem { line: known.row.line, column: None, what, mend });
+            self.found.problems.push(Problem { line: known.row.line, place: None, column: None, what, mend });
         }
     }
 }

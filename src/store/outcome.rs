@@ -31,6 +31,8 @@ pub struct ResultRow {
     pub task: Option<String>,
     /// The videos; at least one if it succeeded, else none.
     pub urls: Vec<String>,
+    /// Where its videos were downloaded to, those that were.
+    pub files: Vec<String>,
     /// Why it did not succeed; `None` while it is pending.
     pub failure: Option<Failure>,
     /// Submissions that were accepted or are in doubt.
@@ -188,6 +190,11 @@ impl Store {
             u64::try_from(millis).ok().map(Duration::from_millis)
         });
         let urls: Option<String> = row.get(6)?;
+        let task = row.get::<_, Option<String>>(5)?.filter(|_| has_task);
+        let files = match &task {
+            Some(task) if state == State::Succeeded => self.saved_files(task)?,
+            Some(_) | None => Vec::new(),
+        };
         Ok(ResultRow {
             sample: SampleId(row.get(0)?),
             line: unsigned(row.get(1)?),
@@ -195,7 +202,8 @@ impl Store {
             fields: table.read(row.get_ref(3)?.as_str().unwrap_or(""))?,
             removed: row.get(18)?,
             status: state.status(),
-            task: row.get::<_, Option<String>>(5)?.filter(|_| has_task),
+            task,
+            files,
             urls: urls
                 .filter(|_| state == State::Succeeded)
                 .map(|json| serde_json::from_str(&json))

@@ -65,6 +65,27 @@ pub(super) const SAMPLES: &str = "(
     urls TEXT
 ) STRICT";
 
+/// Where videos are saved to: a folder's path, or a bucket's address.
+const DESTINATIONS: &str = "(
+    id INTEGER PRIMARY KEY,
+    address TEXT NOT NULL UNIQUE
+) STRICT";
+
+/// Videos that are saved, or could not be, at a destination. By task and not by sample, for the
+/// numbers of samples change with the sheet; `at` is in milliseconds since 1970.
+const FILES: &str = "(
+    task TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    destination INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    path TEXT,
+    bytes INTEGER,
+    sha256 BLOB,
+    at INTEGER NOT NULL,
+    problem TEXT,
+    PRIMARY KEY(task, part, destination)
+) STRICT, WITHOUT ROWID";
+
 /// What a restart must look at. Spelt with `OR`: for an `IN` of four words the database builds a
 /// table each time it asks itself whether a changed sample belongs into the index, and commits take
 /// twice as long.
@@ -106,7 +127,9 @@ pub(super) const NAMES: &str = "(
 pub(super) fn extend(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS names {NAMES};
-         {}",
+         {}
+         CREATE TABLE IF NOT EXISTS destinations {DESTINATIONS};
+         CREATE TABLE IF NOT EXISTS files {FILES};",
         index_names("names")
     ))
 }

@@ -14,6 +14,7 @@ use crate::schedule::{Change, Restored, Stored, Transition};
 
 mod anchor;
 mod disk;
+mod files;
 mod names;
 
 const PRICES: PriceList = PriceList::VENDOR;

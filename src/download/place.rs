@@ -1,0 +1,328 @@
+//! A place for videos: what every kind of place must do, and the errors they share.
+//!
+//! A video comes in as a *draft*: begun or found begun, written piece by piece, and finished under
+//! its name, whole or not at all. What is in the way of a name is never replaced. Matching on the
+//! kind of place happens here and nowhere else.
+
+use std::io;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::folder::{self, Folder};
+
+/// A place for videos.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A folder of this machine.
+    Folder(Folder),
+}
+
+/// What a draft is of. No two videos of any state file share one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DraftId(String);
+
+impl DraftId {
+    /// The draft of one video of a task.
+    #[must_use]
+    pub fn new(state: &str, task: &str, part: u32) -> Self {
+        let task = blake3::hash(task.as_bytes()).to_hex();
+        Self(format!("{state}-{}-{part}", &task[..16]))
+    }
+
+    /// The id as the name of a file: letters, digits and hyphens.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where the bytes of a draft come from. Kept with it, so that it is known later whether the rest may
+/// be added to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// A hash of the link, which may itself be a secret.
+    pub link: String,
+    /// The strong validator that the server gave: an entity tag, or the time of the last change.
+    pub validator: Option<String>,
+    /// How long the whole is, if the server said so.
+    pub total: Option<u64>,
+}
+
+/// What a video is, to the byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// What is under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// The very video.
+    Same,
+    /// Something else.
+    Other,
+}
+
+/// Why a place does not take a video.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// There is no room left: free some, and it goes on.
+    #[error("no room is left in {place}: {source}")]
+    Full {
+        /// The place.
+        place: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something else is under the name.
+    #[error("{path} is there already and is another file: move it away, or name another place with --to")]
+    Taken {
+        /// The file.
+        path: String,
+    },
+    /// The name leads out of the place.
+    #[error("{path} would lie outside of {place}: remove the link that leads there, or change the name")]
+    Outside {
+        /// The name.
+        path: String,
+        /// The place.
+        place: String,
+    },
+    /// What was named is no place for videos.
+    #[error("{place} cannot be used: {why}")]
+    Unusable {
+        /// What was named.
+        place: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Another process writes this very draft.
+    #[error("{path} is being written by another process: wait for it to end")]
+    InUse {
+        /// The draft.
+        path: String,
+    },
+    /// It failed in another way.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was being read or written.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl PlaceError {
+    /// Whether nothing can be kept before somebody makes room.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    /// Whether the same may well succeed a little later.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Io { .. } | Self::InUse { .. } => true,
+            Self::Taken { .. } | Self::Outside { .. } | Self::Unusable { .. } => false,
+        }
+    }
+}
+
+impl Place {
+    /// The place that `destination` names: a folder, which is made if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Unusable`] says why it is none.
+    pub fn open(destination: &str) -> Result<Self, PlaceError> {
+        if let Some((scheme, _)) = destination.split_once("://") {
+            return Err(PlaceError::Unusable {
+                place: destination.to_owned(),
+                why: format!("`{scheme}` is no kind of place: name a folder"),
+            });
+        }
+        Folder::open(destination.as_ref()).map(Self::Folder)
+    }
+
+    /// What the place is called in the state file: always the same for the same place.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Folder(folder) => folder.address(),
+        }
+    }
+
+    /// Makes ready for downloads of the state file called `state` (the first part of its
+    /// [`DraftId`]s), before the first draft is begun: what an earlier process left and no draft can
+    /// go on with is cleared away.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn prepare(&self, state: &str) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(folder) => {
+                let _ = state;
+                folder.prepare().await
+            }
+        }
+    }
+
+    /// Begins a draft, or goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn begin(&self, id: &DraftId) -> Result<Draft, PlaceError> {
+        match self {
+            Self::Folder(folder) => folder.begin(id).await.map(Draft::Folder),
+        }
+    }
+
+    /// What is under `path`, a name with `/` between folders: `content`, or something else.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be read; a name that leads out of it.
+    pub async fn find(&self, path: &str, content: Content) -> Result<Found, PlaceError> {
+        match self {
+            Self::Folder(folder) => folder.find(path, content).await,
+        }
+    }
+
+    /// Puts a small file beside the videos, whole and durable.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Taken`] if something else is there; when the place cannot be written.
+    pub async fn put(&self, path: &str, text: Bytes) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(folder) => folder.put(path, text).await,
+        }
+    }
+}
+
+/// A video on its way into a place. Dropped without a word it stays as it is, as after a crash.
+#[derive(Debug)]
+pub enum Draft {
+    /// In a folder.
+    Folder(folder::Draft),
+}
+
+impl Draft {
+    /// How many bytes are there already.
+    #[must_use]
+    pub fn have(&self) -> u64 {
+        match self {
+            Self::Folder(draft) => draft.have(),
+        }
+    }
+
+    /// Where they come from; `None` if there are none.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Folder(draft) => draft.origin(),
+        }
+    }
+
+    /// A hash of the bytes that are there, to be gone on with.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn hash(&mut self) -> Result<Sha256, PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.hash().await,
+        }
+    }
+
+    /// The first bytes of the draft, at most `length` of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn head(&mut self, length: usize) -> Result<Vec<u8>, PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.head(length).await,
+        }
+    }
+
+    /// Begins anew with nothing, from `origin`.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn restart(&mut self, origin: Origin) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.restart(origin).await,
+        }
+    }
+
+    /// Adds to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Full`], or when the place cannot be written.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.write(&bytes).await,
+        }
+    }
+
+    /// Makes what is there durable, so that only [`Draft::finish`] is left to do.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn sync(&mut self) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.sync().await,
+        }
+    }
+
+    /// Gives it its name, whole and durable. It holds `content`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Taken`] if something is there; when the place cannot be written. The draft then
+    /// stays, where the place can keep one.
+    pub async fn finish(self, path: &str, content: Content) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => {
+                let _ = content;
+                draft.finish(path).await
+            }
+        }
+    }
+
+    /// Leaves it to be gone on with later, where the place can keep it; else it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn suspend(self) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.suspend().await,
+        }
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written.
+    pub async fn abandon(self) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(draft) => draft.abandon().await,
+        }
+    }
+}

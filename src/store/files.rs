@@ -1,0 +1,391 @@
+//! Which videos are saved where.
+//!
+//! What is saved is kept by the task that made it, since a sample may change its number when rows come
+//! in before it, and by destination, since the same video may be wanted at several. Downloads read and
+//! write through [`Files`], on a connection of their own: their transactions are short and are not
+//! synced one by one, so that a commit of the engine never waits for them noticeably. What a power cut
+//! takes of them is found again by the bytes of the files.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{Store, StoreError, connect_to_write, meta, schema, stored, unsigned};
+use crate::job::{SampleId, TaskId, UnixMillis};
+
+/// Longest wait for a commit of the engine, or for somebody who has the file open.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Age at which links end by one of the vendor's pages, and how long before that is soon.
+const LINKS_LAST: Duration = Duration::from_hours(24);
+const SOON: Duration = Duration::from_hours(6);
+
+fn has_files(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'files')";
+    connection.query_one(sql, (), |row| row.get(0))
+}
+
+/// A file at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedFile {
+    /// Its name there, with `/` between folders.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The SHA-256 of all of it.
+    pub sha256: [u8; 32],
+}
+
+/// A sample with videos that are not saved yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToSave {
+    /// Which.
+    pub sample: SampleId,
+    /// The task that made it.
+    pub task: TaskId,
+    /// Its name, without an extension.
+    pub name: String,
+    /// The links to all of its videos, in order.
+    pub urls: Vec<String>,
+    /// What is known of each at this destination, in the same order.
+    pub parts: Vec<Standing>,
+}
+
+/// How a video stands at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is known, or it could not be had.
+    Missing,
+    /// It was whole, and about to get its name.
+    Placing(SavedFile),
+    /// It is there.
+    Saved(SavedFile),
+}
+
+/// Something to remember of a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The task that made it.
+    pub task: TaskId,
+    /// Which of the task's videos, from 1.
+    pub part: u32,
+    /// When.
+    pub at: UnixMillis,
+    /// What.
+    pub what: NoteOf,
+}
+
+/// What there is to remember of a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoteOf {
+    /// It is whole and about to get this name.
+    Placing(SavedFile),
+    /// It is there.
+    Saved(SavedFile),
+    /// It could not be had.
+    Failed(String),
+    /// The API named these links in place of dead ones.
+    Links {
+        /// The sample that the task is of.
+        sample: SampleId,
+        /// All of them.
+        urls: Vec<String>,
+    },
+}
+
+/// What is saved at one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationCount {
+    /// Where.
+    pub address: String,
+    /// Files there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Videos that could not be had when it was last tried.
+    pub failed: u64,
+}
+
+/// Links to videos that are saved nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnsavedLinks {
+    /// How many samples.
+    pub samples: u64,
+    /// Of them, those made 18 hours ago or earlier: their links have passed 24 hours, or will within
+    /// six.
+    pub ending: u64,
+    /// When the first of them was made.
+    pub oldest: Option<UnixMillis>,
+}
+
+/// The files of one destination, on a connection of its own.
+#[derive(Debug)]
+pub struct Files {
+    store: Store,
+    destination: i64,
+    /// Samples that ended before this stamp, in milliseconds, have been handed out, and so have
+    /// these that ended at it.
+    after: i64,
+    handed_out: HashSet<i64>,
+}
+
+impl Store {
+    /// The files at `address`. Needs a state file that is open for writing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn files(&self, address: &str) -> Result<Files, StoreError> {
+        let connection = connect_to_write(&self.path)?;
+        connection.busy_timeout(LONGEST_WAIT)?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+        schema::extend(&connection)?;
+        // In the order in which they were made, so that the next ones are found without reading a
+        // million others. It goes with the table when another sheet is taken in.
+        connection
+            .execute_batch("CREATE INDEX IF NOT EXISTS made ON samples(ended) WHERE state = 'succeeded'")?;
+        connection.execute("INSERT OR IGNORE INTO destinations(address) VALUES(?1)", [address])?;
+        let sql = "SELECT id FROM destinations WHERE address = ?1";
+        let destination = connection.query_one(sql, [address], |row| row.get(0))?;
+        let store = Self::from_connection(connection, &self.path)?;
+        Ok(Files { store, destination, after: i64::MIN, handed_out: HashSet::new() })
+    }
+
+    /// A short word for this state file that no other has, the same in every process.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn mark(&self) -> Result<String, StoreError> {
+        let salt: Option<[u8; 32]> = meta(&self.connection, "salt")?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.birth.0.to_le_bytes()).update(&salt.unwrap_or_default());
+        Ok(hasher.finalize().to_hex()[..12].to_owned())
+    }
+
+    /// The base URL of the API this state file belongs to; `None` for a rehearsal's.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn base_url(&self) -> Result<Option<String>, StoreError> {
+        Ok(meta(&self.connection, "base_url")?)
+    }
+
+    /// Where the videos of a task are, each at the destination it was saved to last: the whole
+    /// address.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn saved_files(&self, task: &str) -> Result<Vec<String>, StoreError> {
+        // `max` makes the other columns those of its row.
+        let sql = "SELECT rtrim(d.address, '/') || '/' || f.path, max(f.at) FROM files f
+             CROSS JOIN destinations d ON d.id = f.destination
+             WHERE f.task = ?1 AND f.state = 'saved' GROUP BY f.part ORDER BY f.part";
+        match self.connection.prepare_cached(sql) {
+            Ok(mut statement) => {
+                Ok(statement.query_map([task], |row| row.get(0))?.collect::<Result<_, _>>()?)
+            }
+            Err(_) if !has_files(&self.connection)? => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is saved where.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn destinations(&self) -> Result<Vec<DestinationCount>, StoreError> {
+        if !has_files(&self.connection)? {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.connection.prepare(
+            "SELECT d.address, ifnull(sum(f.state = 'saved'), 0), ifnull(sum(f.bytes) FILTER (WHERE f.state = 'saved'), 0),
+                    ifnull(sum(f.state = 'failed'), 0)
+             FROM destinations d LEFT JOIN files f ON f.destination = d.id GROUP BY d.id ORDER BY d.id",
+        )?;
+        let counts = statement.query_map((), |row| {
+            Ok(DestinationCount {
+                address: row.get(0)?,
+                files: unsigned(row.get(1)?),
+                bytes: unsigned(row.get(2)?),
+                failed: unsigned(row.get(3)?),
+            })
+        })?;
+        Ok(counts.collect::<Result<_, _>>()?)
+    }
+
+    /// Videos of the sheet that are saved nowhere, as their links stand at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn unsaved_links(&self, now: UnixMillis) -> Result<UnsavedLinks, StoreError> {
+        let nowhere = if has_files(&self.connection)? {
+            "AND NOT EXISTS (SELECT 1 FROM files f WHERE f.task = s.task AND f.state = 'saved')"
+        } else {
+            ""
+        };
+        let soon = i64::try_from(LINKS_LAST.saturating_sub(SOON).as_millis()).unwrap_or(i64::MAX);
+        let sql = format!(
+            "SELECT count(*), ifnull(sum(made <= ?2), 0), min(made) FROM (
+                 SELECT ifnull(s.completed, ?1 + s.ended) AS made FROM samples s
+                 WHERE s.state = 'succeeded' AND s.removed = 0 {nowhere})"
+        );
+        let before = now.0.saturating_sub(soon);
+        let unsaved = self.connection.query_one(&sql, [self.birth.0, before], |row| {
+            Ok(UnsavedLinks {
+                samples: unsigned(row.get(0)?),
+                ending: unsigned(row.get(1)?),
+                oldest: row.get::<_, Option<i64>>(2)?.map(UnixMillis),
+            })
+        })?;
+        Ok(unsaved)
+    }
+}
+
+/// Whether fewer videos of the task of `samples s` are saved at destination `?1` than there are.
+const NOT_ALL_SAVED: &str = "(SELECT count(*) FROM files f
+         WHERE f.task = s.task AND f.destination = ?1 AND f.state = 'saved' AND f.part <= json_array_length(s.urls)
+     ) < json_array_length(s.urls)";
+
+impl Files {
+    /// The next samples that are made and not saved here, the longest made first, at most about
+    /// `most` of them. Each is handed out once; those that could not be had are for the next process.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn next(&mut self, most: usize) -> Result<Vec<ToSave>, StoreError> {
+        let limit = most.saturating_add(self.handed_out.len());
+        let mut found = Vec::new();
+        {
+            let mut statement = self.store.connection.prepare_cached(&format!(
+                "SELECT s.id, s.ended, s.task, s.urls FROM samples s
+                 WHERE s.state = 'succeeded' AND s.ended >= ?2 AND s.removed = 0 AND {NOT_ALL_SAVED}
+                 ORDER BY s.ended, s.id LIMIT ?3"
+            ))?;
+            let limit = stored(u64::try_from(limit).unwrap_or(u64::MAX));
+            let mut rows = statement.query(params![self.destination, self.after, limit])?;
+            while let Some(row) = rows.next()? {
+                let (sample, ended): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if self.handed_out.contains(&sample) {
+                    continue;
+                }
+                // Two that end at one stamp may come in two commits.
+                if ended > self.after {
+                    self.after = ended;
+                    self.handed_out.clear();
+                }
+                self.handed_out.insert(sample);
+                let task: String = row.get(2)?;
+                let urls: Vec<String> = serde_json::from_str(row.get_ref(3)?.as_str().unwrap_or("[]"))?;
+                if let Some(task) = TaskId::new(&task) {
+                    found.push((SampleId(sample), task, urls));
+                }
+            }
+        }
+        let to_save = |(sample, task, urls): (SampleId, TaskId, Vec<String>)| {
+            let parts = (1..).take(urls.len()).map(|part| self.standing(&task, part));
+            let parts = parts.collect::<Result<_, _>>()?;
+            Ok(ToSave { sample, name: self.name(sample)?, task, urls, parts })
+        };
+        found.into_iter().map(to_save).collect()
+    }
+
+    /// How many samples are made and not saved here.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn unsaved(&self) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT count(*) FROM samples s WHERE s.state = 'succeeded' AND s.removed = 0 AND {NOT_ALL_SAVED}"
+        );
+        Ok(unsigned(self.store.connection.query_one(&sql, [self.destination], |row| row.get(0))?))
+    }
+
+    /// The name of the state file, as [`Store::mark`].
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn mark(&self) -> Result<String, StoreError> {
+        self.store.mark()
+    }
+
+    /// Remembers `notes`, all or none.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn note(&mut self, notes: &[Note]) -> Result<(), StoreError> {
+        let transaction = self.store.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut put = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO files(task, part, destination, state, path, bytes, sha256, at, problem)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?;
+            let mut link = transaction.prepare_cached(
+                "UPDATE samples SET urls = ?3 WHERE id = ?1 AND task = ?2 AND state = 'succeeded'",
+            )?;
+            for Note { task, part, at, what } in notes {
+                let (state, file, problem) = match what {
+                    NoteOf::Placing(file) => ("placing", Some(file), None),
+                    NoteOf::Saved(file) => ("saved", Some(file), None),
+                    NoteOf::Failed(problem) => ("failed", None, Some(problem)),
+                    NoteOf::Links { sample, urls } => {
+                        link.execute(params![sample.0, task.as_str(), serde_json::to_string(urls)?])?;
+                        continue;
+                    }
+                };
+                let path = file.map(|file| &file.path);
+                let bytes = file.map(|file| stored(file.bytes));
+                let sha256 = file.map(|file| &file.sha256[..]);
+                put.execute(params![
+                    task.as_str(),
+                    part,
+                    self.destination,
+                    state,
+                    path,
+                    bytes,
+                    sha256,
+                    at.0,
+                    problem
+                ])?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn standing(&self, task: &TaskId, part: u32) -> Result<Standing, StoreError> {
+        let sql =
+            "SELECT state, path, bytes, sha256 FROM files WHERE task = ?1 AND part = ?2 AND destination = ?3";
+        let mut statement = self.store.connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![task.as_str(), part, self.destination], |row| {
+            let file = match (row.get::<_, Option<String>>(1)?, row.get::<_, Option<[u8; 32]>>(3)?) {
+                (Some(path), Some(sha256)) => Some(SavedFile {
+                    path,
+                    bytes: unsigned(row.get::<_, Option<i64>>(2)?.unwrap_or(0)),
+                    sha256,
+                }),
+                (Some(_) | None, _) => None,
+            };
+            Ok((row.get::<_, String>(0)?, file))
+        });
+        Ok(match found.optional()? {
+            Some((state, Some(file))) if state == "saved" => Standing::Saved(file),
+            Some((state, Some(file))) if state == "placing" => Standing::Placing(file),
+            Some(_) | None => Standing::Missing,
+        })
+    }
+
+    /// The name of a sample's video, without an extension.
+    fn name(&self, sample: SampleId) -> Result<String, StoreError> {
+        Ok(format!("sample-{sample}"))
+    }
+}
