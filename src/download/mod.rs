@@ -1,9 +1,322 @@
 //! Videos from their links to a place, beside a run or after it.
 //!
-//! [`Place`] is where they go.
+//! Owns a thread with a runtime of its own and a connection of its own to the state file, so that
+//! downloads cannot slow generation: no socket, disk or lock is shared with the engine's loop. They
+//! learn that samples succeed by a poke ([`Poke`]) and ask the state file which are not saved; so
+//! memory does not grow with the sheet, and a process that was killed is gone on with by the same
+//! question. What they have to say goes to the engine ([`FromDownloads`]), which asks for dead links on
+//! their behalf, and ends when they do.
+//!
+//! The API key is not known here.
 
+mod desk;
 mod folder;
+mod links;
 mod place;
+mod sample;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use futures::future::{Either, pending};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use folder::Folder;
+pub use links::Asking;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
+
+use crate::clock::Clock;
+use crate::engine::{FromDownloads, MESSAGES_WAITING};
+use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
+use crate::hosts::{Hosts, Patience};
+use crate::job::{Outcome, Stamp};
+use crate::schedule::{Halt, Transition};
+use crate::store::{Files, StoreError};
+use desk::{Desk, Signal};
+
+/// Samples read from the state file at once.
+const PAGE: usize = 64;
+
+/// How long notes gather before they are written down together: short enough that nobody waits, long
+/// enough that many small videos share a transaction.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Time between two attempts to write notes that the state file did not take.
+const NOTE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often it is told how downloads stand.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Ticks over which the rate is taken.
+const RATE_OVER: usize = 10;
+
+/// What to download, and how.
+#[derive(Debug)]
+pub struct Order {
+    /// Where to.
+    pub place: Place,
+    /// Which hosts may be called.
+    pub hosts: Hosts,
+    /// How long to wait for them.
+    pub patience: Patience,
+    /// Videos under way at once.
+    pub concurrency: NonZeroUsize,
+    /// Whether dead links can be asked for again.
+    pub asking: Asking,
+}
+
+/// Why downloads ended before they were done.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The place cannot be used.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The state file failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The client cannot be made.
+    #[error("cannot set up connections")]
+    Client(#[from] reqwest::Error),
+    /// The thread cannot be started, or died.
+    #[error("cannot run downloads")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Downloads under way.
+#[derive(Debug)]
+pub struct Started {
+    /// For [`crate::batch::Run::downloads`].
+    pub inbox: mpsc::Receiver<FromDownloads>,
+    /// For the run's events.
+    pub poke: Poke,
+    /// For the end.
+    pub ending: Ending,
+}
+
+/// The end of downloads.
+#[derive(Debug)]
+pub struct Ending(thread::JoinHandle<Result<(), DownloadError>>);
+
+impl Ending {
+    /// Waits for it. The [`Poke`] must have been told of the run's end, or be gone.
+    ///
+    /// # Errors
+    ///
+    /// Why downloads ended before they were done.
+    pub fn wait(self) -> Result<(), DownloadError> {
+        let died = || DownloadError::Thread(std::io::Error::other("the thread of downloads died"));
+        self.0.join().map_err(|_| died())?
+    }
+}
+
+/// Tells downloads what becomes of the run: that a sample succeeded, that no more will, that
+/// everything is to stop. When it is dropped they stop.
+#[derive(Debug)]
+pub struct Poke {
+    made: Arc<Made>,
+    signal: watch::Sender<Signal>,
+}
+
+/// Samples that have succeeded in this process.
+#[derive(Debug, Default)]
+struct Made {
+    count: AtomicU64,
+    more: Notify,
+}
+
+impl EventSink for Poke {
+    fn notice(&mut self, event: &RunEvent<'_>, _: &Progress) {
+        match event {
+            RunEvent::Changed(change) => {
+                if matches!(&change.transition, Transition::Ended { outcome: Outcome::Succeeded(_), .. }) {
+                    self.made.count.fetch_add(1, Ordering::Relaxed);
+                    self.made.more.notify_one();
+                }
+            }
+            RunEvent::BuyingStopped(halt) if Halt::leaves_tasks(halt) => {
+                self.signal.send_replace(Signal::Stop);
+            }
+            RunEvent::GenerationOver => {
+                self.signal.send_if_modified(|signal| {
+                    let modified = *signal == Signal::Running;
+                    if modified {
+                        *signal = Signal::Over;
+                    }
+                    modified
+                });
+            }
+            RunEvent::Started { .. }
+            | RunEvent::Paused { .. }
+            | RunEvent::Allowed { .. }
+            | RunEvent::PollFailed { .. }
+            | RunEvent::Balance(_)
+            | RunEvent::BuyingStopped(_)
+            | RunEvent::Download(_)
+            | RunEvent::Heartbeat
+            | RunEvent::Finished => {}
+        }
+    }
+}
+
+/// Starts downloads of what is made and not saved at `order.place`, whose files `files` are.
+///
+/// # Errors
+///
+/// When a thread cannot be started.
+pub fn start(files: Files, order: Order) -> Result<Started, DownloadError> {
+    let (messages, inbox) = mpsc::channel(MESSAGES_WAITING);
+    let (signal, signals) = watch::channel(Signal::Running);
+    let made = Arc::new(Made::default());
+    let poke = Poke { made: Arc::clone(&made), signal };
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(DownloadError::Thread)?;
+        runtime.block_on(Loop { files, made, signals }.run(order, messages))
+    };
+    let thread = thread::Builder::new().name("downloads".to_owned()).spawn(work);
+    Ok(Started { inbox, poke, ending: Ending(thread.map_err(DownloadError::Thread)?) })
+}
+
+/// What the loop listens to.
+struct Loop {
+    files: Files,
+    made: Arc<Made>,
+    signals: watch::Receiver<Signal>,
+}
+
+impl Loop {
+    async fn run(mut self, order: Order, messages: mpsc::Sender<FromDownloads>) -> Result<(), DownloadError> {
+        let Order { place, hosts, patience, concurrency, asking } = order;
+        let mark = self.files.mark()?;
+        place.prepare(&mark).await?;
+        let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
+        let what = (place, hosts.client(patience)?, asking);
+        let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
+        let made_before = self.made.count.load(Ordering::Relaxed);
+        let unsaved = self.files.unsaved()?;
+        let mut backlog = Backlog::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut rate = Rate::default();
+        let mut paused = None;
+        let mut write_at = Either::Left(pending::<()>());
+        let mut tick = Box::pin(desk.clock.sleep(Duration::ZERO));
+        loop {
+            let stopping = *self.signals.borrow() == Signal::Stop || self.signals.has_changed().is_err();
+            while !stopping && desk.lacks_room().is_none() && under_way.len() < concurrency.get() {
+                let Some(next) = backlog.next(&mut self.files)? else { break };
+                under_way.push(sample::save(&desk, next));
+            }
+            let made = self.made.count.load(Ordering::Relaxed) - made_before;
+            desk.stand(|all| all.waiting = (unsaved + made).saturating_sub(backlog.handed_out));
+            let over = *self.signals.borrow() == Signal::Over && backlog.is_empty();
+            if under_way.is_empty() && !desk.has_notes() && (stopping || over) {
+                break;
+            }
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                () = desk.noted.notified() => {
+                    if matches!(write_at, Either::Left(_)) {
+                        write_at = Either::Right(Box::pin(desk.clock.sleep(GATHER)));
+                    }
+                }
+                () = &mut write_at => write_at = match self.write(&desk, stopping)? {
+                    None => Either::Left(pending()),
+                    Some(wait) => Either::Right(Box::pin(desk.clock.sleep(wait))),
+                },
+                () = self.made.more.notified() => backlog.dry = false,
+                changed = self.signals.changed(), if !stopping => {
+                    // The last sample may have come with it.
+                    backlog.dry = false;
+                    drop(changed);
+                }
+                () = &mut tick => {
+                    tick = Box::pin(desk.clock.sleep(TICK));
+                    desk.stand(|all| all.bytes_per_second = rate.after(all.bytes));
+                    tell_pause(&desk, &mut paused).await;
+                    desk.tell_standing();
+                }
+            }
+        }
+        desk.stand(|all| all.bytes_per_second = 0);
+        desk.tell_standing();
+        Ok(())
+    }
+
+    /// Writes notes down; answers after how long to try again, if they are not taken.
+    fn write(&mut self, desk: &Desk, stopping: bool) -> Result<Option<Duration>, DownloadError> {
+        let notes = desk.notes();
+        match self.files.note(&notes) {
+            Ok(()) => {
+                desk.written(notes.len());
+                Ok(None)
+            }
+            Err(error) if !stopping && (error.is_for_want_of_room() || error.is_busy()) => {
+                tracing::warn!(%error, "what is downloaded cannot be written down; trying again");
+                Ok(Some(NOTE_AGAIN))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Tells that downloads wait, or no longer do, once each.
+async fn tell_pause(desk: &Desk, told: &mut Option<String>) {
+    let lacks_room = desk.lacks_room();
+    if told.is_some() == lacks_room.is_some() {
+        return;
+    }
+    desk.stand(|all| all.paused = lacks_room.is_some());
+    told.clone_from(&lacks_room);
+    desk.tell(match lacks_room {
+        Some(why) => DownloadEvent::Paused { why },
+        None => DownloadEvent::Resumed,
+    })
+    .await;
+}
+
+/// The next samples, a page at a time.
+#[derive(Debug, Default)]
+struct Backlog {
+    page: VecDeque<crate::store::ToSave>,
+    /// Whether the state file had none when it was asked last.
+    dry: bool,
+    handed_out: u64,
+}
+
+impl Backlog {
+    fn next(&mut self, files: &mut Files) -> Result<Option<crate::store::ToSave>, StoreError> {
+        if self.page.is_empty() && !self.dry {
+            self.page = files.next(PAGE)?.into();
+            self.dry = self.page.is_empty();
+        }
+        let next = self.page.pop_front();
+        self.handed_out += u64::from(next.is_some());
+        Ok(next)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.page.is_empty() && self.dry
+    }
+}
+
+/// Bytes a second over the last few ticks.
+#[derive(Debug, Default)]
+struct Rate(VecDeque<u64>);
+
+impl Rate {
+    fn after(&mut self, bytes: u64) -> u64 {
+        self.0.push_back(bytes);
+        if self.0.len() > RATE_OVER + 1 {
+            self.0.pop_front();
+        }
+        let came = bytes.saturating_sub(self.0.front().copied().unwrap_or(bytes));
+        let ticks = u64::try_from(self.0.len() - 1).unwrap_or(1).max(1);
+        came * 1_000 / (ticks * u64::try_from(TICK.as_millis()).unwrap_or(1))
+    }
+}

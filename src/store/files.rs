@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use super::{Store, StoreError, connect_to_write, meta, schema, stored, unsigned};
 use crate::job::{SampleId, TaskId, UnixMillis};
@@ -253,6 +253,15 @@ const NOT_ALL_SAVED: &str = "(SELECT count(*) FROM files f
          WHERE f.task = s.task AND f.destination = ?1 AND f.state = 'saved' AND f.part <= json_array_length(s.urls)
      ) < json_array_length(s.urls)";
 
+impl StoreError {
+    /// Whether somebody else has had the file for too long.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+}
+
 impl Files {
     /// The next samples that are made and not saved here, the longest made first, at most about
     /// `most` of them. Each is handed out once; those that could not be had are for the next process.
@@ -292,7 +301,8 @@ impl Files {
         let to_save = |(sample, task, urls): (SampleId, TaskId, Vec<String>)| {
             let parts = (1..).take(urls.len()).map(|part| self.standing(&task, part));
             let parts = parts.collect::<Result<_, _>>()?;
-            Ok(ToSave { sample, name: self.name(sample)?, task, urls, parts })
+            let name = self.name(sample, &task)?;
+            Ok(ToSave { sample, task, name, urls, parts })
         };
         found.into_iter().map(to_save).collect()
     }
@@ -385,7 +395,13 @@ impl Files {
     }
 
     /// The name of a sample's video, without an extension.
-    fn name(&self, sample: SampleId) -> Result<String, StoreError> {
-        Ok(format!("sample-{sample}"))
+    fn name(&self, sample: SampleId, task: &TaskId) -> Result<String, StoreError> {
+        let sql = "SELECT name FROM names WHERE sample = ?1";
+        let found = match self.store.connection.prepare_cached(sql) {
+            Ok(mut statement) => statement.query_row([sample.0], |row| row.get(0)).optional()?,
+            Err(_) => None,
+        };
+        let unnamed = || format!("video-{}", &blake3::hash(task.as_str().as_bytes()).to_hex()[..16]);
+        Ok(found.unwrap_or_else(unnamed))
     }
 }

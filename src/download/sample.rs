@@ -1,0 +1,261 @@
+//! The videos of one sample, one after the other, from their links to their names.
+//!
+//! What is interrupted anywhere is gone on with by the next process: bytes stay in their draft, a
+//! video that is whole is noted before it gets its name, and after. A video is given up only for
+//! reasons that trying again now does not mend.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use super::desk::{Desk, Stopped, WaitsForRoom};
+use super::links::{Asked, ask};
+use super::place::{Content, DraftId, Found, PlaceError};
+use super::transfer::{Broken, Whole, fetch};
+use crate::event::DownloadEvent;
+use crate::schedule::retry::FullJitter;
+use crate::store::{NoteOf, SavedFile, Standing, ToSave};
+
+/// Failures in a row without a byte between them, after which a video is given up.
+const BARREN_TRIES: u32 = 6;
+
+/// Failures after which it is given up although each brought something: a server that lets no
+/// connection live and serves no ranges would otherwise be asked for ever.
+const TRIES: u32 = 40;
+
+/// Times the API is asked for the link to one video.
+const ASKS: u32 = 3;
+
+/// Why a video is not saved.
+#[derive(Debug)]
+enum Unsaved {
+    Stopped,
+    /// Given up for now, for this reason.
+    Failed(String),
+}
+
+impl From<Stopped> for Unsaved {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// Saves what is not saved yet of a sample, and tells of it.
+pub(super) async fn save(desk: &Desk, mut to_save: ToSave) {
+    for (part, standing) in (1..).zip(std::mem::take(&mut to_save.parts)) {
+        if matches!(standing, Standing::Saved(_)) {
+            continue;
+        }
+        desk.stand(|all| all.active += 1);
+        let saved = Saving { desk, to_save: &mut to_save, part }.save(standing).await;
+        desk.stand(|all| all.active -= 1);
+        let sample = to_save.sample;
+        match saved {
+            Ok(SavedFile { path, bytes, sha256 }) => {
+                desk.stand(|all| all.saved += 1);
+                desk.tell(DownloadEvent::Saved { sample, part, bytes, path, sha256 }).await;
+            }
+            Err(Unsaved::Failed(why)) => {
+                let problem = format!("{}: {why}", to_save.name);
+                desk.stand(|all| all.failed += 1);
+                let noted = desk.note(&to_save.task, part, NoteOf::Failed(problem.clone())).await;
+                desk.tell(DownloadEvent::Failed { sample, part, problem }).await;
+                if noted.is_err() {
+                    return;
+                }
+            }
+            Err(Unsaved::Stopped) => return,
+        }
+    }
+}
+
+/// One video.
+struct Saving<'a> {
+    desk: &'a Desk,
+    to_save: &'a mut ToSave,
+    part: u32,
+}
+
+impl Saving<'_> {
+    async fn save(mut self, standing: Standing) -> Result<SavedFile, Unsaved> {
+        if let Standing::Placing(file) = standing
+            && self.has(&file).await
+        {
+            return self.saved(file).await;
+        }
+        let whole_at = self.get().await?;
+        self.saved(whole_at).await
+    }
+
+    /// Whether an earlier process gave this video its name, and could not say so any more.
+    async fn has(&self, file: &SavedFile) -> bool {
+        let content = Content { bytes: file.bytes, sha256: file.sha256 };
+        matches!(self.desk.place.find(&file.path, content).await, Ok(Found::Same))
+    }
+
+    async fn saved(&self, file: SavedFile) -> Result<SavedFile, Unsaved> {
+        self.desk.note(&self.to_save.task, self.part, NoteOf::Saved(file.clone())).await?;
+        Ok(file)
+    }
+
+    /// Fetches the video and gives it its name, however often that is to be tried.
+    async fn get(&mut self) -> Result<SavedFile, Unsaved> {
+        let desk = self.desk;
+        let seed = u64::from_le_bytes(self.to_save.sample.0.to_le_bytes());
+        let mut tries = Tries::new(seed);
+        let mut asks = 0;
+        let waits_for_room: RefCell<Option<WaitsForRoom<'_>>> = RefCell::new(None);
+        loop {
+            let broken = match self.try_once(&mut tries, &waits_for_room).await? {
+                Ok(file) => return Ok(file),
+                Err(broken) => broken,
+            };
+            match broken {
+                Broken::Place(error) if error.is_full() => {
+                    let before = waits_for_room.take();
+                    let waits = desk.wait_for_room(with_cause(&error), before).await?;
+                    waits_for_room.replace(Some(waits));
+                }
+                Broken::Place(error) if error.may_pass() => {
+                    let wait = tries.again(with_cause(&error), None)?;
+                    desk.wait(wait).await?;
+                }
+                Broken::Place(error) => return Err(Unsaved::Failed(error.to_string())),
+                Broken::Refused(why) => return Err(Unsaved::Failed(why)),
+                Broken::Later { why, retry_after } => {
+                    let wait = tries.again(why, retry_after)?;
+                    desk.wait(wait).await?;
+                }
+                Broken::Dead(why) => {
+                    asks += 1;
+                    if asks > ASKS {
+                        return Err(Unsaved::Failed(why));
+                    }
+                    self.ask_again(&why, &mut tries).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks for the link again; what the API names instead is written down.
+    async fn ask_again(&mut self, why: &str, tries: &mut Tries) -> Result<(), Unsaved> {
+        let desk = self.desk;
+        loop {
+            match ask(desk, self.to_save.sample, &self.to_save.task).await? {
+                Asked::Links(urls) => {
+                    let is_new = urls != self.to_save.urls;
+                    if is_new {
+                        let sample = self.to_save.sample;
+                        self.to_save.urls.clone_from(&urls);
+                        desk.note(&self.to_save.task, self.part, NoteOf::Links { sample, urls }).await?;
+                        return Ok(());
+                    }
+                    // The same link: perhaps it was an accident.
+                    let wait = tries.again(format!("{why}, and the API names no other"), None)?;
+                    desk.wait(wait).await?;
+                    return Ok(());
+                }
+                Asked::Later(told) => {
+                    let wait = tries.again(format!("{why}; {told}"), None)?;
+                    desk.wait(wait).await?;
+                }
+                Asked::No(told) => return Err(Unsaved::Failed(format!("{why}; {told}"))),
+            }
+        }
+    }
+
+    /// One request, if need be, and one attempt to give the video its name.
+    async fn try_once(
+        &self,
+        tries: &mut Tries,
+        waits_for_room: &RefCell<Option<WaitsForRoom<'_>>>,
+    ) -> Result<Result<SavedFile, Broken>, Unsaved> {
+        let desk = self.desk;
+        let id = DraftId::new(&desk.mark, self.to_save.task.as_str(), self.part);
+        let place = usize::try_from(self.part - 1).unwrap_or(usize::MAX);
+        let Some(link) = self.to_save.urls.get(place).cloned() else {
+            return Err(Unsaved::Failed("the API no longer names this video".to_owned()));
+        };
+        let mut draft = match desk.place.begin(&id).await {
+            Ok(draft) => draft,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let mut received = |bytes| {
+            tries.brought_something();
+            desk.stand(|all| all.bytes += bytes);
+            if let Some(waits) = waits_for_room.take() {
+                waits.found();
+            }
+        };
+        let fetched = desk.unless_stopped(fetch(&desk.client, &link, &mut draft, &mut received)).await;
+        let Whole { content, extension } = match fetched {
+            Ok(Ok(whole)) => whole,
+            Ok(Err(broken)) => {
+                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                return Ok(Err(broken));
+            }
+            Err(Stopped) => {
+                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                return Err(Unsaved::Stopped);
+            }
+        };
+        let name = &self.to_save.name;
+        let path = match self.part {
+            1 => format!("{name}{extension}"),
+            part => format!("{name}.{part}{extension}"),
+        };
+        let Content { bytes, sha256 } = content;
+        let file = SavedFile { path, bytes, sha256 };
+        desk.note(&self.to_save.task, self.part, NoteOf::Placing(file.clone())).await?;
+        match draft.finish(&file.path, content).await {
+            Ok(()) => {}
+            Err(PlaceError::Taken { .. }) if self.has(&file).await => {
+                // The very video, from a process whose note was lost.
+                if let Ok(draft) = desk.place.begin(&id).await {
+                    draft.abandon().await.unwrap_or_else(|error| left(&error));
+                }
+            }
+            Err(error) => return Ok(Err(error.into())),
+        }
+        if let Some(waits) = waits_for_room.take() {
+            waits.found();
+        }
+        Ok(Ok(file))
+    }
+}
+
+/// A draft could not be put away; the next process finds it as it is.
+fn left(error: &PlaceError) {
+    tracing::debug!(%error, "a draft is left");
+}
+
+fn with_cause(error: &PlaceError) -> String {
+    error.to_string()
+}
+
+/// How often a video may yet be tried, and when.
+struct Tries {
+    waits: FullJitter,
+    all: u32,
+    barren: u32,
+}
+
+impl Tries {
+    const fn new(seed: u64) -> Self {
+        Self { waits: FullJitter::for_everyone(seed), all: 0, barren: 0 }
+    }
+
+    fn brought_something(&mut self) {
+        self.barren = 0;
+        self.waits.recover();
+    }
+
+    /// How long to wait before the next try, as long as the server asked for or longer.
+    fn again(&mut self, why: String, asked: Option<Duration>) -> Result<Duration, Unsaved> {
+        self.all += 1;
+        self.barren += 1;
+        if self.barren >= BARREN_TRIES || self.all >= TRIES {
+            return Err(Unsaved::Failed(why));
+        }
+        Ok(self.waits.next_wait().max(asked.unwrap_or_default()))
+    }
+}
