@@ -55,7 +55,8 @@ pub(super) async fn save(desk: &Desk, mut to_save: ToSave) {
                 desk.tell(DownloadEvent::Saved { sample, part, bytes, path, sha256 }).await;
             }
             Err(Unsaved::Failed(why)) => {
-                let problem = format!("{}: {why}", to_save.name);
+                let name = to_save.names.first().map_or("", String::as_str);
+                let problem = format!("{name}: {why}");
                 desk.stand(|all| all.failed += 1);
                 let noted = desk.note(&to_save.task, part, NoteOf::Failed(problem.clone())).await;
                 desk.tell(DownloadEvent::Failed { sample, part, problem }).await;
@@ -172,7 +173,8 @@ impl Saving<'_> {
         let desk = self.desk;
         let id = DraftId::new(&desk.mark, self.to_save.task.as_str(), self.part);
         let place = usize::try_from(self.part - 1).unwrap_or(usize::MAX);
-        let Some(link) = self.to_save.urls.get(place).cloned() else {
+        let (Some(link), Some(name)) = (self.to_save.urls.get(place).cloned(), self.to_save.names.get(place))
+        else {
             return Err(Unsaved::Failed("the API no longer names this video".to_owned()));
         };
         let mut draft = match desk.place.begin(&id).await {
@@ -198,11 +200,7 @@ impl Saving<'_> {
                 return Err(Unsaved::Stopped);
             }
         };
-        let name = &self.to_save.name;
-        let path = match self.part {
-            1 => format!("{name}{extension}"),
-            part => format!("{name}.{part}{extension}"),
-        };
+        let path = format!("{name}{extension}");
         let Content { bytes, sha256 } = content;
         let file = SavedFile { path, bytes, sha256 };
         desk.note(&self.to_save.task, self.part, NoteOf::Placing(file.clone())).await?;

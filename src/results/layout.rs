@@ -97,7 +97,7 @@ impl Layout {
             time(row.completed),
             time(expires.map(|at| UnixMillis(at.0.saturating_add(VIDEO_LIFETIME_MILLIS)))),
             row.generation_time.map_or(Cell::Blank, |took| Cell::Number(took.as_secs_f64().to_string())),
-            // `file`, where a video was downloaded to: always there, so that readers can rely on the column.
+            // `file`: always there, so that readers can rely on the column.
             Cell::text(row.files.first().map(String::as_str)),
         ]);
         if self.many_urls {

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 
 use super::{Store, StoreError, connect_to_write, meta, schema, stored, unsigned};
 use crate::job::{SampleId, TaskId, UnixMillis};
+use crate::names::{Folding, fold};
 
 /// Longest wait for a commit of the engine, or for somebody who has the file open.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -44,9 +45,9 @@ pub struct ToSave {
     pub sample: SampleId,
     /// The task that made it.
     pub task: TaskId,
-    /// Its name, without an extension.
-    pub name: String,
-    /// The links to all of its videos, in order.
+    /// The names of its videos, without extensions, in the same order.
+    pub names: Vec<String>,
+    /// The links to all of its videos.
     pub urls: Vec<String>,
     /// What is known of each at this destination, in the same order.
     pub parts: Vec<Standing>,
@@ -301,8 +302,11 @@ impl Files {
         let to_save = |(sample, task, urls): (SampleId, TaskId, Vec<String>)| {
             let parts = (1..).take(urls.len()).map(|part| self.standing(&task, part));
             let parts = parts.collect::<Result<_, _>>()?;
-            let name = self.name(sample, &task)?;
-            Ok(ToSave { sample, task, name, urls, parts })
+            let first = self.name(sample, &task)?;
+            let others = (2..).take(urls.len().saturating_sub(1)).map(|part| self.name_of_part(&first, part));
+            let others = others.collect::<Result<Vec<_>, _>>()?;
+            let names = std::iter::once(first).chain(others).collect();
+            Ok(ToSave { sample, task, names, urls, parts })
         };
         found.into_iter().map(to_save).collect()
     }
@@ -394,14 +398,39 @@ impl Files {
         })
     }
 
-    /// The name of a sample's video, without an extension.
+    /// What a sample's first video is called, without an extension. Videos of before there were names
+    /// are called after their task.
     fn name(&self, sample: SampleId, task: &TaskId) -> Result<String, StoreError> {
-        let sql = "SELECT name FROM names WHERE sample = ?1";
-        let found = match self.store.connection.prepare_cached(sql) {
-            Ok(mut statement) => statement.query_row([sample.0], |row| row.get(0)).optional()?,
-            Err(_) => None,
-        };
         let unnamed = || format!("video-{}", &blake3::hash(task.as_str().as_bytes()).to_hex()[..16]);
-        Ok(found.unwrap_or_else(unnamed))
+        Ok(self.store.name_of(sample)?.unwrap_or_else(unnamed))
     }
+
+    /// What a later video of a task is called whose first is called `name`: no sample is called so.
+    fn name_of_part(&self, name: &str, part: u32) -> Result<String, StoreError> {
+        let name = shortened(name);
+        let first = format!("{name}.{part}");
+        let others = (2_u32..).map(|n| format!("{name}.{part}-{n}"));
+        for candidate in std::iter::once(first).chain(others) {
+            let sql = "SELECT EXISTS (SELECT 1 FROM names WHERE fold = ?1 OR fold = ?2)";
+            let exact = Folding::At { case: false, normalization: false };
+            let folds = params![fold(&candidate, Folding::Anywhere), fold(&candidate, exact)];
+            let taken: bool =
+                self.store.connection.prepare_cached(sql)?.query_one(folds, |row| row.get(0))?;
+            if !taken {
+                return Ok(candidate);
+            }
+        }
+        Ok(format!("{name}.{part}"))
+    }
+}
+
+/// `name` with room for the number of a part behind it, where a name may have 255 bytes.
+fn shortened(name: &str) -> &str {
+    const LONGEST: usize = 230;
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    if name.len() - last <= LONGEST {
+        return name;
+    }
+    let end = (0..=last + LONGEST).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(name.len());
+    &name[..end]
 }
