@@ -30,6 +30,7 @@ use crate::veo::{Client, Timeouts};
 use disk::Disk;
 
 /// Finds a sheet's mistakes, and what it would cost and take.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -124,7 +125,6 @@ struct Names {
     longest_bytes: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn as_typed<S: serde::Serializer>(rule: &NameRule, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Flags(rule))
 }
@@ -140,7 +140,7 @@ struct Line {
 }
 
 /// Characters of a name that are shown.
-const NAME_SHOWN: usize = 50;
+const NAME_SHOWN: usize = 44;
 
 /// Paid attempts beyond the first that a sample may need, unless `run` is told otherwise.
 const PAID_RETRIES: u64 = 1;
@@ -336,7 +336,8 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
         write!(out, ", at worst {} with paid retries", Money(plan.cost_at_worst_usd))?;
     }
     let time = std::time::Duration::from_secs(plan.estimated_seconds);
-    writeln!(out, "; {} at these limits", About(time))?;
+    writeln!(out)?;
+    writeln!(out, "Time: {} at these limits", About(time))?;
     if let Some(balance) = plan.balance_usd.filter(|balance| *balance >= plan.cost_usd) {
         writeln!(out, "The balance is {}", Money(balance))?;
     }
@@ -361,15 +362,20 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
 fn tell_videos(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<()> {
     let Names { rule, samples, first, longest, longest_bytes } = &plan.names;
     let Disk { destination, needed_bytes, bytes_per_video, free_bytes } = &plan.disk;
-    write!(out, "In {destination}: about {}", Bytes(*needed_bytes))?;
-    let (quality, fast) = (Bytes(bytes_per_video.quality), Bytes(bytes_per_video.fast));
-    if bytes_per_video.assumed {
-        write!(out, ", assuming {quality} a video, {fast} in fast mode")?;
-    } else {
-        write!(out, " by the mean of those saved, {quality}")?;
-    }
+    let size = |mode| match mode {
+        Mode::Quality => Bytes(bytes_per_video.quality),
+        Mode::Fast => Bytes(bytes_per_video.fast),
+    };
+    let has = |mode| plan.lines.iter().any(|line| line.mode == mode);
+    let one = match (has(Mode::Quality), has(Mode::Fast)) {
+        (true, true) => format!("{} a video, {} in fast mode", size(Mode::Quality), size(Mode::Fast)),
+        (false, true) => format!("{} a video", size(Mode::Fast)),
+        (_, false) => format!("{} a video", size(Mode::Quality)),
+    };
+    let known = if bytes_per_video.assumed { "at an assumed" } else { "as those saved have" };
+    write!(out, "Disk: about {}, {known} {one}", Bytes(*needed_bytes))?;
     writeln!(out, "{}", free_bytes.map_or_else(String::new, |free| format!("; {} free", Bytes(free))))?;
-    writeln!(out, "Names by {}:", Flags(rule))?;
+    writeln!(out, "Videos in {destination}, by {}:", Flags(rule))?;
     for name in first {
         writeln!(out, "  {}.mp4", one_line(name, NAME_SHOWN))?;
     }

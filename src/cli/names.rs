@@ -15,7 +15,6 @@ use crate::report::Screen;
 use crate::report::wording::{Of, command_line};
 
 /// What videos are called.
-#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Videos")]
 pub struct NameArgs {
