@@ -16,12 +16,13 @@ use crate::event::{EventSink, Progress};
 use crate::generation::{Generation, PriceList};
 use crate::job::{Stamp, Status, Tally};
 use crate::manifest::{ManifestError, Reader};
+use crate::names::{FileSystem, NameRule};
 use crate::results::{ResultsError, ResultsFile};
 use crate::schedule::gate::Gate;
 use crate::schedule::{Before, Config, Halt, Restored, Schedule, Stored};
 use crate::store::{
-    Durability, Import, ImportError, ImportOptions, Lock, LockError, Owner, Retried, Selection, Store,
-    StoreError, Writer, WriterError, spawn_queue, state_lock_path,
+    Durability, Import, ImportError, ImportOptions, Lock, LockError, Naming, NamingError, Owner, Retried,
+    Selection, Store, StoreError, Writer, WriterError, spawn_queue, state_lock_path,
 };
 
 /// Statuses of samples that ended without a video.
@@ -157,6 +158,15 @@ impl Batch {
     /// The sheet or the state file cannot be read to the end. The state is then as it was.
     pub fn import(&mut self, sheet: Reader, options: ImportOptions) -> Result<Import, BatchError> {
         Ok(self.store.import(sheet, &options)?)
+    }
+
+    /// Names the samples that are not bought; see [`Store::assign_names`].
+    ///
+    /// # Errors
+    ///
+    /// A template that does not fit the sheet; a state file that fails.
+    pub fn assign_names(&mut self, rule: &NameRule, place: &FileSystem) -> Result<Naming, NamingError> {
+        self.store.assign_names(rule, place)
     }
 
     /// The stamp at which a process starts at this moment; see [`Store::stamp_at`].

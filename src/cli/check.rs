@@ -5,30 +5,39 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+mod disk;
+
 use super::Environment;
 use super::connection::ConnectionArgs;
 use super::exit::Exit;
+use super::names::{Flags, NameArgs, takes};
+use super::paths::videos_of;
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
 use crate::clock::Clock;
 use crate::engine::first_balance;
-use crate::generation::{GenerationType, Mode};
-use crate::harmless::{self, Harmless};
-use crate::job::{Stamp, Usd};
+use crate::generation::{GenerationType, Mode, PriceList};
+use crate::harmless::{self, Harmless, one_line};
+use crate::job::{Limits, Stamp, Usd};
 use crate::manifest::Problem;
-use crate::report::wording::{About, Count, Money, Of};
+use crate::names::NameRule;
+use crate::report::wording::{About, Bytes, Count, Money, Of};
 use crate::report::{Pace, Work, estimate};
 use crate::schedule::gate::Gate;
-use crate::store::{Import, ImportOptions, Selection, Store};
+use crate::store::{Import, ImportOptions, Naming, PROBLEMS_SHOWN, Selection, Store};
 use crate::veo::{Client, Timeouts};
+use disk::Disk;
 
 /// Finds a sheet's mistakes, and what it would cost and take.
+#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   batchveo check prompts.csv                       mistakes, rows by type and mode, cost, time
   batchveo check captions.csv --map prompt=caption
+  batchveo check suite.txt --samples 5 --names exact --name '{prompt}-{sample}'
+  batchveo check prompts.csv --download /media/stick
   batchveo check prompts.csv --balance             and whether the account can pay for it
   batchveo check prompts.csv --json | jq .cost_usd
 
@@ -40,6 +49,12 @@ pub struct CheckArgs {
     /// How to read it.
     #[command(flatten)]
     pub sheet: SheetArgs,
+    /// What videos are called.
+    #[command(flatten)]
+    pub names: NameArgs,
+    /// Where videos would go: a folder, or s3://bucket/prefix [default: prompts.videos for prompts.csv]
+    #[arg(long, value_name = "DEST", help_heading = "Videos")]
+    pub download: Option<PathBuf>,
     /// Print the plan and the problems as JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -66,13 +81,52 @@ struct Plan {
     adjusted_rows: u64,
     samples: u64,
     lines: Vec<Line>,
+    prices_usd: Prices,
     cost_usd: Usd,
     cost_at_worst_usd: Usd,
+    limits: AtMost,
     estimated_seconds: u64,
     balance_usd: Option<Usd>,
+    names: Names,
+    disk: Disk,
+    warnings: Vec<String>,
     problem_count: u64,
     /// The first of them.
     problems: Vec<Problem>,
+    /// How many of them the sheet has whatever its videos are called.
+    #[serde(skip)]
+    of_sheet: u64,
+}
+
+/// What a video costs, by mode.
+#[derive(Debug, Serialize)]
+struct Prices {
+    quality: Usd,
+    fast: Usd,
+}
+
+/// What the account allows.
+#[derive(Debug, Serialize)]
+struct AtMost {
+    requests_per_minute: u32,
+    concurrent_tasks: u32,
+}
+
+/// What videos would be called.
+#[derive(Debug, Serialize)]
+struct Names {
+    #[serde(serialize_with = "as_typed")]
+    rule: NameRule,
+    /// How many have a name.
+    samples: u64,
+    /// The first of them, without extensions.
+    first: Vec<String>,
+    longest: Option<String>,
+    longest_bytes: usize,
+}
+
+fn as_typed<S: serde::Serializer>(rule: &NameRule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Flags(rule))
 }
 
 /// The samples of one type and mode.
@@ -84,6 +138,9 @@ struct Line {
     samples: u64,
     cost_usd: Usd,
 }
+
+/// Characters of a name that are shown.
+const NAME_SHOWN: usize = 44;
 
 /// Paid attempts beyond the first that a sample may need, unless `run` is told otherwise.
 const PAID_RETRIES: u64 = 1;
@@ -114,6 +171,8 @@ pub(super) fn perform_for_run(
     let check_args = CheckArgs {
         manifest: args.manifest.clone(),
         sheet: args.sheet.clone(),
+        names: args.names.clone(),
+        download: None,
         json: false,
         balance: false,
         connection: args.connection.clone(),
@@ -145,7 +204,11 @@ fn check(
     } else {
         None
     };
-    let plan = plan(args, import, &store, selection, paid_retries, balance)?;
+    let destination = args.download.clone().unwrap_or_else(|| videos_of(&source, None, false));
+    let rule = args.names.rule(None);
+    let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;
+    let found = Found { import, naming, rule, destination, balance };
+    let plan = plan(args, found, &store, selection, paid_retries)?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
     } else {
@@ -154,16 +217,26 @@ fn check(
     Ok(if plan.problem_count == 0 { Exit::Succeeded } else { Exit::Refused })
 }
 
+/// What was found out about a sheet.
+struct Found {
+    import: Import,
+    naming: Naming,
+    rule: NameRule,
+    destination: PathBuf,
+    balance: Option<Usd>,
+}
+
 fn plan(
     args: &CheckArgs,
-    import: Import,
+    found: Found,
     store: &Store,
     selection: &Selection,
     paid_retries: u64,
-    balance_usd: Option<Usd>,
 ) -> anyhow::Result<Plan> {
-    let lines: Vec<Line> = store
-        .plan(selection, args.price.list)?
+    let Found { import, naming, rule, destination, balance: balance_usd } = found;
+    let planned = store.plan(selection, args.price.list)?;
+    let disk = Disk::of(&planned, &destination, None);
+    let lines: Vec<Line> = planned
         .into_iter()
         .map(|line| Line {
             generation_type: line.generation_type,
@@ -175,19 +248,65 @@ fn plan(
     let samples = lines.iter().map(|line| line.samples).sum();
     let cost_usd = lines.iter().fold(Usd::ZERO, |sum, line| sum + line.cost_usd);
     let work = Work { waiting: samples, in_flight: 0 };
-    Ok(Plan {
+    let limits = Limits::from(args.limits);
+    let PriceList { quality, fast } = args.price.list;
+    let mut problems = [import.problems, naming.problems].concat();
+    problems.sort_by_key(|problem| problem.line);
+    problems.truncate(PROBLEMS_SHOWN);
+    let mut plan = Plan {
         rows: import.rows,
         blank_rows: import.blank_rows,
         adjusted_rows: import.adjusted_rows,
         samples,
         lines,
+        prices_usd: Prices { quality, fast },
         cost_usd,
         cost_at_worst_usd: cost_usd.times(paid_retries + 1),
-        estimated_seconds: estimate(work, args.limits.into(), Pace::VENDOR).as_secs(),
+        limits: AtMost {
+            requests_per_minute: limits.requests_per_minute.get(),
+            concurrent_tasks: limits.concurrent_tasks.get(),
+        },
+        estimated_seconds: estimate(work, limits, Pace::VENDOR).as_secs(),
         balance_usd,
-        problem_count: import.problem_count,
-        problems: import.problems,
-    })
+        names: Names {
+            rule,
+            samples: naming.samples,
+            longest_bytes: naming.longest.as_ref().map_or(0, String::len),
+            first: naming.first,
+            longest: naming.longest,
+        },
+        disk,
+        warnings: Vec::new(),
+        of_sheet: import.problem_count,
+        problem_count: import.problem_count + naming.problem_count,
+        problems,
+    };
+    plan.warnings = plan.warnings();
+    Ok(plan)
+}
+
+impl Plan {
+    /// What is no mistake of the sheet and may still not be meant, a line each.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.adjusted_rows > 0 {
+            let rows = Of(self.adjusted_rows, "reference row");
+            warnings.push(format!(
+                "{rows} named no mode or ratio: fast and 16:9, the only ones the API has for them"
+            ));
+        }
+        if let Some(balance) = self.balance_usd.filter(|balance| *balance < self.cost_usd) {
+            warnings.push(format!("the balance is {}, which is not enough", Money(balance)));
+        }
+        if let Some(free) = self.disk.free_bytes.filter(|_| self.disk.is_short()) {
+            let free = Bytes(free);
+            warnings.push(format!(
+                "only {free} are free at {}: choose another --download",
+                self.disk.destination
+            ));
+        }
+        warnings
+    }
 }
 
 fn balance(args: &CheckArgs, environment: Environment<'_>) -> anyhow::Result<Balance> {
@@ -208,10 +327,6 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
         write!(out, ", {} skipped", Of(plan.blank_rows, "blank row"))?;
     }
     writeln!(out)?;
-    if plan.adjusted_rows > 0 {
-        let rows = Of(plan.adjusted_rows, "reference row");
-        writeln!(out, "{rows} named no mode or ratio: fast and 16:9, the only ones the API has for them")?;
-    }
     for line in &plan.lines {
         let (kind, mode) = (line.generation_type.as_str(), line.mode.as_str());
         writeln!(out, "  {:>9} {kind} in {mode} mode  {}", Count(line.samples), Money(line.cost_usd))?;
@@ -221,19 +336,56 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
         write!(out, ", at worst {} with paid retries", Money(plan.cost_at_worst_usd))?;
     }
     let time = std::time::Duration::from_secs(plan.estimated_seconds);
-    writeln!(out, "; {} at these limits", About(time))?;
-    if let Some(balance) = plan.balance_usd {
-        let enough = if balance < plan.cost_usd { ", which is not enough" } else { "" };
-        writeln!(out, "The balance is {}{enough}", Money(balance))?;
+    writeln!(out)?;
+    writeln!(out, "Time: {} at these limits", About(time))?;
+    if let Some(balance) = plan.balance_usd.filter(|balance| *balance >= plan.cost_usd) {
+        writeln!(out, "The balance is {}", Money(balance))?;
+    }
+    tell_videos(plan, out)?;
+    for warning in &plan.warnings {
+        writeln!(out, "Note: {warning}")?;
     }
     if plan.problem_count == 0 {
         writeln!(out, "The sheet is sound.")?;
+        return Ok(());
+    }
+    let problems = Of(plan.problem_count, "problem");
+    if plan.of_sheet > 0 {
+        writeln!(out, "{problems}: run would buy nothing; --skip-invalid runs the other rows")?;
     } else {
-        writeln!(
-            out,
-            "{}: run would buy nothing; --skip-invalid runs the other rows",
-            Of(plan.problem_count, "problem")
-        )?;
+        writeln!(out, "{problems}: with these names run would buy nothing")?;
+    }
+    Ok(())
+}
+
+/// Says what videos would be called, and the room they need.
+fn tell_videos(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Names { rule, samples, first, longest, longest_bytes } = &plan.names;
+    let Disk { destination, needed_bytes, bytes_per_video, free_bytes } = &plan.disk;
+    let size = |mode| match mode {
+        Mode::Quality => Bytes(bytes_per_video.quality),
+        Mode::Fast => Bytes(bytes_per_video.fast),
+    };
+    let has = |mode| plan.lines.iter().any(|line| line.mode == mode);
+    let one = match (has(Mode::Quality), has(Mode::Fast)) {
+        (true, true) => format!("{} a video, {} in fast mode", size(Mode::Quality), size(Mode::Fast)),
+        (false, true) => format!("{} a video", size(Mode::Fast)),
+        (_, false) => format!("{} a video", size(Mode::Quality)),
+    };
+    let known = if bytes_per_video.assumed { "at an assumed" } else { "as those saved have" };
+    write!(out, "Disk: about {}, {known} {one}", Bytes(*needed_bytes))?;
+    writeln!(out, "{}", free_bytes.map_or_else(String::new, |free| format!("; {} free", Bytes(free))))?;
+    writeln!(out, "Videos in {destination}, by {}:", Flags(rule))?;
+    for name in first {
+        writeln!(out, "  {}.mp4", one_line(name, NAME_SHOWN))?;
+    }
+    let longest = longest.as_ref().filter(|longest| !first.contains(longest));
+    if let Some(longest) = longest {
+        writeln!(out, "  {}.mp4, the longest, {longest_bytes} bytes", one_line(longest, NAME_SHOWN))?;
+    }
+    let more = samples.saturating_sub(first.len() as u64 + u64::from(longest.is_some()));
+    if more > 0 {
+        writeln!(out, "  … and {} more", Count(more))?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod example;
 pub mod exit;
 pub mod export;
 pub mod metrics;
+pub mod names;
 pub mod paths;
 pub mod rehearsal;
 pub mod run;

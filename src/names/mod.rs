@@ -101,12 +101,25 @@ pub struct NameRule {
 }
 
 impl fmt::Display for NameRule {
-    /// As it is typed, such as `{id} (portable)`.
+    /// `portable {id}-{sample}`, or without a template `portable`; parsed, it is the same rule.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.template {
-            Some(template) => write!(f, "{template} ({})", self.style),
-            None => write!(f, "the default ({})", self.style),
+            Some(template) => write!(f, "{} {template}", self.style),
+            None => write!(f, "{}", self.style),
         }
+    }
+}
+
+impl FromStr for NameRule {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        let (style, template) = match text.split_once(' ') {
+            Some((style, template)) => (style, Some(template.parse()?)),
+            None => (text, None),
+        };
+        let style = style.parse().map_err(|what| TemplateError { at: 1, what })?;
+        Ok(Self { template, style })
     }
 }
 
@@ -135,9 +148,10 @@ pub struct Subject<'a> {
     /// The row's number in the sheet, from 1, blank rows not counted. It moves when rows are inserted
     /// before it; what is bought keeps its name all the same.
     pub row: u64,
-    /// Which sample of the row, from 0.
+    /// Which sample of the row, from 0. Rows that ask for the very same count on: of two such rows
+    /// with five samples each, the second one's are 5 to 9.
     pub sample: u32,
-    /// How many the row asks for.
+    /// How many there are of it, counted in the same way.
     pub samples: u32,
     /// The prompt.
     pub prompt: &'a str,
@@ -188,6 +202,26 @@ impl Namer {
             .collect();
         place.check_parts(parts.iter().map(String::as_str))?;
         Ok(parts.join("/"))
+    }
+
+    /// Whether names depend on [`Subject::prompt`].
+    #[must_use]
+    pub fn needs_prompt(&self) -> bool {
+        self.has(|word| matches!(word, Word::Prompt | Word::Slug))
+    }
+
+    /// Whether names depend on [`Subject::cells`].
+    #[must_use]
+    pub fn needs_cells(&self) -> bool {
+        self.has(|word| matches!(word, Word::Column(_)))
+    }
+
+    fn has(&self, is: impl Fn(Word) -> bool) -> bool {
+        let recipes = [Some(&self.with_id), self.without_id.as_ref()];
+        recipes.into_iter().flatten().flatten().flatten().any(|part| match part {
+            Part::Text(_) => false,
+            Part::Value { word, .. } => is(*word),
+        })
     }
 
     fn recipe(&self, subject: &Subject<'_>) -> &[Vec<Part>] {

@@ -43,7 +43,7 @@ fn part(pieces: &[Piece], nameless: &str, suffix: &str, longest: usize) -> Strin
     let mut pieces: Vec<Piece> =
         pieces.iter().map(|piece| Piece { text: clean(&piece.text), ..*piece }).collect();
     shorten(&mut pieces, room);
-    let joined: String = pieces.iter().flat_map(|piece| piece.text.chars()).nfc().collect();
+    let joined = composed(pieces.iter().map(|piece| piece.text.as_str()).collect());
     let mut name = without_short_name(joined.trim_start_matches(NOT_FIRST));
     cut(&mut name, room);
     if suffix.is_empty() {
@@ -92,6 +92,7 @@ fn cut(text: &mut String, longest: usize) {
 /// `text` composed, without what some file system refuses, alters or does not show.
 fn clean(text: &str) -> String {
     let kept = |c: char| match c {
+        c if c.is_ascii_alphanumeric() => Some(c),
         // Parts of letters and pictures.
         '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' => Some(c),
         c if c.is_whitespace() => Some(' '),
@@ -102,7 +103,12 @@ fn clean(text: &str) -> String {
         c if !is_public_assigned(c) => Some('_'),
         c => Some(c),
     };
-    text.chars().filter_map(kept).nfc().collect()
+    composed(text.chars().filter_map(kept).collect())
+}
+
+/// `text` with its letters composed (NFC).
+fn composed(text: String) -> String {
+    if text.is_ascii() { text } else { text.nfc().collect() }
 }
 
 /// `text` with nothing that could be the short name of another file, as FAT and NTFS make them:

@@ -35,7 +35,7 @@ pub struct Naming {
     /// Of these, how many have it from earlier because they were bought.
     pub kept: u64,
     /// The rule those have it by, where it is another than now.
-    pub other_rule: Option<String>,
+    pub other_rule: Option<NameRule>,
     /// The first names.
     pub first: Vec<String>,
     /// The longest name in bytes, the first of several.
@@ -66,13 +66,16 @@ impl From<rusqlite::Error> for NamingError {
 
 /// Samples with what names are made of; the rest of the statement says which.
 const KNOWN: &str = "SELECT s.id, s.idx, s.attempts > 0 OR s.state = 'submitting' OR s.removed, s.removed,
-        r.position, r.line, r.key, r.occurrence, r.samples, r.generation, r.fields";
+        r.position, r.line, r.key, r.occurrence, r.samples, r.generation, r.fields, e.samples";
+
+/// Where those are joined with the samples that equal rows before them ask for.
+const EQUAL: &str = "LEFT JOIN equal_rows e ON e.position = r.position";
 
 /// A sample with what its name is made of.
 struct Known {
     sample: i64,
     index: u32,
-    /// Whether a name it has is its for good.
+    /// Whether the name it has is its own for good.
     is_bought: bool,
     removed: bool,
     row: RowFacts,
@@ -86,6 +89,8 @@ struct RowFacts {
     key: String,
     id: Option<String>,
     samples: u32,
+    /// Samples that equal rows before it ask for.
+    before: u32,
     prompt: String,
     cells: Vec<String>,
 }
@@ -98,13 +103,15 @@ struct Prompt<'a> {
 }
 
 impl Known {
-    fn read(row: &Row<'_>, table: &Table, before: Option<&RowFacts>) -> Result<Self, StoreError> {
+    fn read(row: &Row<'_>, work: &Work<'_>, before: Option<&RowFacts>) -> Result<Self, StoreError> {
         let position = row.get(4)?;
         let facts = if let Some(same) = before.filter(|before| before.position == position) {
             same.clone()
         } else {
             let key = row.get_ref(6)?.as_blob().unwrap_or_default();
+            // Most of the time goes into reading these, where they are read.
             let request = row.get_ref(9)?.as_str_or_null().ok().flatten();
+            let request = request.filter(|_| work.namer.needs_prompt());
             let prompt = request.map(serde_json::from_str::<Prompt<'_>>).transpose()?;
             RowFacts {
                 position,
@@ -112,8 +119,13 @@ impl Known {
                 key: hex_of(key, row.get(7)?),
                 id: id_of(key),
                 samples: row.get(8)?,
+                before: row.get::<_, Option<u32>>(11)?.unwrap_or(0),
                 prompt: prompt.map(|request| request.prompt.into_owned()).unwrap_or_default(),
-                cells: table.read(row.get_ref(10)?.as_str().unwrap_or(""))?,
+                cells: if work.namer.needs_cells() {
+                    work.table.read(row.get_ref(10)?.as_str().unwrap_or(""))?
+                } else {
+                    Vec::new()
+                },
             }
         };
         let (sample, index) = (row.get(0)?, row.get(1)?);
@@ -121,12 +133,12 @@ impl Known {
     }
 
     fn subject(&self) -> Subject<'_> {
-        let RowFacts { position, key, id, samples, prompt, cells, .. } = &self.row;
+        let RowFacts { position, key, id, samples, before, prompt, cells, .. } = &self.row;
         Subject {
             id: id.as_deref(),
             row: unsigned(*position),
-            sample: self.index,
-            samples: *samples,
+            sample: self.index.saturating_add(*before),
+            samples: before.saturating_add(*samples),
             prompt,
             key,
             cells,
@@ -171,16 +183,16 @@ impl Store {
         naming.problems = found.problems;
         naming.problems.sort_by_key(|problem| problem.line);
         naming.problems.truncate(PROBLEMS_SHOWN);
-        let (text, before) = (rule.to_string(), meta::<String>(&savepoint, RULE)?);
-        naming.other_rule = before.filter(|before| naming.kept > 0 && *before != text);
+        let before = meta::<String>(&savepoint, RULE)?.map(|text| text.parse()).transpose()?;
+        naming.other_rule = before.filter(|before| naming.kept > 0 && before != rule);
         if naming.problem_count > 0 {
             return Ok(naming);
         }
         savepoint.execute_batch(
             "ALTER TABLE new_names RENAME TO names;
-             DROP TABLE temp.repeats; DROP TABLE temp.bought_names;",
+             DROP TABLE temp.repeats; DROP TABLE temp.bought_names; DROP TABLE temp.equal_rows;",
         )?;
-        set_meta(&savepoint, RULE, text)?;
+        set_meta(&savepoint, RULE, rule.to_string())?;
         set_meta(&savepoint, NAMED, now)?;
         savepoint.commit()?;
         if self.connection.is_autocommit()
@@ -189,6 +201,16 @@ impl Store {
             tracing::debug!(%error, "the log of the state file was not emptied after the naming");
         }
         Ok(naming)
+    }
+
+    /// The rule by which samples were named last; `None` if they never were.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or holds a rule that cannot be read.
+    pub fn name_rule(&self) -> Result<Option<NameRule>, NamingError> {
+        let stored: Option<String> = meta(&self.connection, RULE)?;
+        Ok(stored.map(|text| text.parse()).transpose()?)
     }
 
     /// The name of `sample`: a relative path with `/` between folders and without an extension; `None`
@@ -267,20 +289,27 @@ impl Work<'_> {
     fn name_all(&mut self) -> Result<(), StoreError> {
         self.connection.execute_batch(&format!(
             "CREATE TABLE new_names {};
-             CREATE TEMP TABLE bought_names(sample INTEGER PRIMARY KEY);",
+             CREATE TEMP TABLE bought_names(sample INTEGER PRIMARY KEY);
+             CREATE TEMP TABLE equal_rows(position INTEGER PRIMARY KEY, samples INTEGER);
+             INSERT INTO equal_rows SELECT position, before FROM (
+                 SELECT position, sum(samples) OVER (PARTITION BY key ORDER BY position
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                 FROM rows WHERE removed = 0 AND problem IS NULL
+                     AND key IN (SELECT key FROM rows WHERE occurrence > 1)
+             ) WHERE before > 0;",
             schema::NAMES
         ))?;
         let mut insert = self.connection.prepare("INSERT INTO new_names VALUES(?1, ?2, ?3)")?;
         let mut keep = self.connection.prepare("INSERT INTO bought_names VALUES(?1)")?;
         let mut samples = self.connection.prepare(&format!(
-            "{KNOWN}, n.name FROM samples s CROSS JOIN rows r ON r.position = s.row
+            "{KNOWN}, n.name FROM samples s CROSS JOIN rows r ON r.position = s.row {EQUAL}
              LEFT JOIN names n ON n.sample = s.id WHERE s.state <> 'invalid' ORDER BY s.id"
         ))?;
         let mut rows = samples.query(())?;
         let mut before = None;
         while let Some(row) = rows.next()? {
-            let known = Known::read(row, &self.table, before.as_ref())?;
-            let has: Option<String> = row.get(11)?;
+            let known = Known::read(row, self, before.as_ref())?;
+            let has: Option<String> = row.get(12)?;
             let kept = has.filter(|_| known.is_bought);
             let is_kept = kept.is_some();
             let name = match (kept, self.rule.style) {
@@ -329,12 +358,12 @@ impl Work<'_> {
             "{KNOWN}, p.name, p.kept, f.name, o.line, o.position
              FROM repeats p CROSS JOIN samples s ON s.id = p.sample CROSS JOIN rows r ON r.position = s.row
              CROSS JOIN new_names f ON f.sample = p.first CROSS JOIN samples g ON g.id = p.first
-             CROSS JOIN rows o ON o.position = g.row ORDER BY p.sample"
+             CROSS JOIN rows o ON o.position = g.row {EQUAL} ORDER BY p.sample"
         ))?;
         let mut rows = samples.query(())?;
         while let Some(row) = rows.next()? {
-            let known = Known::read(row, &self.table, None)?;
-            let (name, is_kept): (String, bool) = (row.get(11)?, row.get(12)?);
+            let known = Known::read(row, self, None)?;
+            let (name, is_kept): (String, bool) = (row.get(12)?, row.get(13)?);
             match self.rule.style {
                 // Both are bought, under a rule by which they were two.
                 Style::Portable if is_kept => {
@@ -351,8 +380,8 @@ impl Work<'_> {
                     }
                 }
                 Style::Exact => {
-                    let (other, line): (String, i64) = (row.get(13)?, row.get(14)?);
-                    let same_row = row.get::<_, i64>(15)? == known.row.position;
+                    let (other, line): (String, i64) = (row.get(14)?, row.get(15)?);
+                    let same_row = row.get::<_, i64>(16)? == known.row.position;
                     let what = self.one_file(&name, &other, line, same_row);
                     let mend = if same_row {
                         "add {sample} to --name, or use --names portable"

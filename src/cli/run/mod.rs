@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connection::ConnectionArgs;
 use super::metrics::MetricsArgs;
+use super::names::NameArgs;
 use super::paths::RunPaths;
 use super::rehearsal::{Peer, RehearsalArgs, TimeScale, load_scenarios};
 use super::sheet::{SheetArgs, Source};
@@ -92,6 +93,9 @@ pub struct RunArgs {
     /// Where figures are shown.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// What videos are called.
+    #[command(flatten)]
+    pub names: NameArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub connection: ConnectionArgs,

@@ -18,7 +18,8 @@ use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
 use crate::cli::exit::Exit;
-use crate::cli::paths::{RunPaths, about_state};
+use crate::cli::names::assign;
+use crate::cli::paths::{RunPaths, about_state, videos_of};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
@@ -161,10 +162,22 @@ impl Job<'_> {
             Taken::No => return Ok(None),
             Taken::Yes => {}
         }
+        if !self.name(&mut batch)? {
+            return Ok(None);
+        }
         if !self.args.retry.is_empty() {
             self.put_back(&mut batch)?;
         }
         Ok(Some(batch))
+    }
+
+    /// Names what is about to be bought, where names are asked for or were before; `false` if that is
+    /// not possible, which has been said.
+    fn name(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
+        let asked = self.args.names.is_given() || batch.store().name_rule()?.is_some();
+        let simulated = self.args.rehearsal.simulate;
+        let destination = videos_of(&self.source, Some(&self.paths.state), simulated);
+        Ok(!asked || assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?)
     }
 
     /// Puts back what `--retry` names, and says what that may cost.

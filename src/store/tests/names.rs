@@ -36,7 +36,9 @@ fn a_row_that_comes_in_between_renames_nothing_bought() {
     assert_eq!((named.samples, named.kept, named.other_rule), (5, 1, None));
     assert_eq!(shown(&store), "1-new-0 2-a-0 3-b-0 2-b-1 4-c-0");
     let named = assign(&mut store, "{id}", Style::Portable);
-    assert_eq!((named.kept, named.other_rule.as_deref()), (1, Some("{row}-{id}-{sample} (portable)")));
+    assert_eq!(named.kept, 1);
+    assert_eq!(named.other_rule, Some(rule("{row}-{id}-{sample}", Style::Portable)));
+    assert_eq!(store.name_rule().unwrap(), Some(rule("{id}", Style::Portable)));
     assert_eq!(shown(&store), "new a b-0 2-b-1 c");
     assert_eq!(assign(&mut store, "{id}", Style::Portable).other_rule, None, "said once");
 }
@@ -92,6 +94,15 @@ fn names_that_are_one_file_somewhere_are_told_apart() {
     let keys: std::collections::HashSet<_> = names(&store).into_iter().flatten().collect();
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| key.len() == 32));
+}
+
+#[test]
+fn equal_rows_count_on() {
+    let mut store = with(&[("", "x", 2), ("", "y", 1), ("", "x", 3), ("", "x", 1)]);
+    let named = assign(&mut store, "{prompt}-{sample}", Style::Exact);
+    assert_eq!((named.problem_count, shown(&store).as_str()), (0, "x-0 x-1 y-0 x-2 x-3 x-4 x-5"));
+    assign(&mut store, "{prompt}", Style::Portable);
+    assert_eq!(shown(&store), "x-0 x-1 y x-2 x-3 x-4 x-5");
 }
 
 #[test]
