@@ -1,38 +1,47 @@
-//! Results: a CSV file that shows the state file as a person wants to read it.
+//! Results: a file that shows the state file as a person wants to read it, in CSV, JSON lines or an
+//! Excel workbook.
 //!
 //! A projection and nothing more. It is rebuilt from the state when a run begins, grows by whole
 //! lines as samples end, and is replaced atomically by the same rows in manifest order when the run
 //! ends; so whatever a crash leaves of it, the next run mends. Between those, a sample that ends a
 //! second time (a task given up on that was finished after all) has two lines, the later one true.
 //!
-//! No cell is a formula to a spreadsheet, whoever wrote the text in it: see [`guarded`].
+//! A workbook cannot grow, and is written when the run ends.
+//!
+//! No cell is a formula to a spreadsheet, whoever wrote the text in it: see
+//! [`guarded`](crate::manifest::guarded).
 //!
 //! A file that this state did not write is never overwritten: the state remembers where it wrote
-//! and under which header, and a file there with another header is somebody else's.
+//! and under which header, and a file there with another header is somebody else's. Of a workbook it
+//! remembers the hash, so one that was edited is the user's.
 
 mod as_manifest;
 mod layout;
 mod rows;
+mod workbook;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use layout::Layout;
-use rows::Rows;
+use rows::{Rows, written_names};
 
 use crate::job::{SampleId, Status};
-use crate::manifest::guarded;
 use crate::store::{Follower, ResultFilter, Store, StoreError};
 
 pub use as_manifest::{Rewritten, export_as_manifest};
+pub use rows::OutputFormat;
 
 /// How long the vendor keeps a video after its task ended: 15 days, by the model's page.
 pub const VIDEO_LIFETIME_MILLIS: i64 = 15 * 24 * 60 * 60 * 1000;
 
 /// Lines are handed to the system in pieces of about this size, in bytes.
 const PIECE: usize = 64 * 1024;
+
+/// As much of a JSONL file is read to tell whose it is, in bytes: more than a line of ours has.
+const LONGEST_LINE: u64 = 64 << 20;
 
 /// What is wrong with a results file.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +69,14 @@ pub enum ResultsError {
         /// Why, and what to do.
         why: String,
     },
+    /// Results are not written so.
+    #[error("{}: {why}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// Something is where a new file goes.
     #[error("{} exists and is left as it is: name another file", path.display())]
     Exists {
@@ -79,6 +96,7 @@ impl ResultsError {
             Self::Foreign { .. }
             | Self::Io { .. }
             | Self::NotASheet { .. }
+            | Self::Format { .. }
             | Self::Exists { .. }
             | Self::Store(_) => self,
         }
@@ -89,27 +107,35 @@ impl ResultsError {
 #[derive(Debug)]
 pub struct ResultsFile {
     path: PathBuf,
-    file: File,
+    format: OutputFormat,
+    /// The file, open at its end, if it grows.
+    file: Option<File>,
     layout: Layout,
     lines: Vec<u8>,
 }
 
 impl ResultsFile {
     /// Takes the results file at `path` for a run: every sample that has ended so far is in it
-    /// when this returns, and nothing else.
+    /// when this returns, and nothing else. A workbook is only looked at, and written in the end.
     ///
     /// # Errors
     ///
     /// [`ResultsError::Foreign`] if a file that `store` did not write is in the way; it is left as
-    /// it is.
+    /// it is. [`ResultsError::Format`] for a name that promises another format than ours.
     pub fn begin(path: &Path, store: &Store) -> Result<Self, ResultsError> {
         let failed = |source| ResultsError::Io { path: path.into(), source };
         let path = std::path::absolute(path).map_err(failed)?;
         let layout = Layout::of(store, false, false)?;
         let ended = Status::ALL.into_iter().filter(|status| *status != Status::Pending).collect();
         let filter = ResultFilter { statuses: ended, ..ResultFilter::default() };
-        let file = replace(&path, store, &layout, &filter, false)?;
-        Ok(Self { path, file, layout, lines: Vec::new() })
+        let format = OutputFormat::of(&path)?;
+        let file = if format.grows() {
+            Some(replace(&path, store, (format, &layout), &filter, false)?)
+        } else {
+            is_ours(&path, store, (format, &layout))?;
+            None
+        };
+        Ok(Self { path, format, file, layout, lines: Vec::new() })
     }
 
     /// Where it is.
@@ -125,17 +151,19 @@ impl ResultsFile {
     ///
     /// When the file cannot be written or the state file cannot be read.
     pub fn append(&mut self, store: &Store, ended: &[SampleId]) -> Result<(), ResultsError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         self.lines.clear();
-        let mut lines = Rows::new(&mut self.lines);
+        let names = written_names(self.format, &self.layout.names);
+        let mut lines = Rows::new(self.format, &names, &mut self.lines)?;
         for sample in ended {
             let row = store.result(*sample)?;
             if !row.removed {
-                lines.write(&self.layout.cells(&row)).map_err(ResultsError::Write)?;
+                lines.write(&self.layout.cells(&row))?;
             }
         }
-        lines.end().map_err(ResultsError::Write)?;
+        lines.end()?;
         let failed = |source| ResultsError::Io { path: self.path.clone(), source };
-        self.file.write_all(&self.lines).map_err(failed)
+        file.write_all(&self.lines).map_err(failed)
     }
 
     /// Replaces the file by all rows in manifest order, pending ones included, durably.
@@ -145,10 +173,10 @@ impl ResultsFile {
     /// [`ResultsError::Foreign`] if somebody has put another file in its place meanwhile; when the
     /// file cannot be written or the state file cannot be read.
     pub fn finish(self, store: &Store) -> Result<(), ResultsError> {
-        let Self { path, file, layout: _, lines: _ } = self;
+        let Self { path, format, file, layout: _, lines: _ } = self;
         drop(file);
         let layout = Layout::of(store, false, store.has_many_urls(false)?)?;
-        replace(&path, store, &layout, &ResultFilter::default(), true).map(drop)
+        replace(&path, store, (format, &layout), &ResultFilter::default(), true).map(drop)
     }
 }
 
@@ -160,14 +188,20 @@ impl Follower for ResultsFile {
     }
 }
 
-/// Writes the rows that `filter` wants to `out` as CSV, in manifest order, and answers how many.
+/// Writes the rows that `filter` wants to `out` in `format`, in manifest order, and answers how many.
 ///
 /// # Errors
 ///
-/// When `out` cannot be written or the state file cannot be read.
-pub fn export(store: &Store, filter: &ResultFilter, out: impl Write) -> Result<u64, ResultsError> {
+/// When `out` cannot be written or the state file cannot be read; a worksheet has not room for more
+/// than 1,048,575 rows.
+pub fn export(
+    store: &Store,
+    filter: &ResultFilter,
+    format: OutputFormat,
+    out: impl Write,
+) -> Result<u64, ResultsError> {
     let layout = Layout::of(store, filter.removed, store.has_many_urls(filter.removed)?)?;
-    write_all(store, &layout, filter, out)
+    write_all(store, (format, &layout), filter, out)
 }
 
 /// Makes a file at `path`, whole and durable, of what `write` writes; if that fails, there is none.
@@ -196,32 +230,38 @@ pub fn write_new<T>(
     }
 }
 
+/// Whether there is a file at `path`, which then is one that `store` wrote.
+fn is_ours(path: &Path, store: &Store, written: (OutputFormat, &Layout)) -> Result<bool, ResultsError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => {
+            let mark = found.is_file().then(|| mark_of(path, written)).flatten();
+            let ours =
+                mark.map(|mark| store.knows_results_file(&path.to_string_lossy(), &mark)).transpose()?;
+            if ours == Some(true) { Ok(true) } else { Err(ResultsError::Foreign { path: path.into() }) }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(ResultsError::Io { path: path.into(), source }),
+    }
+}
+
 /// Puts a new file in the place of ours, whole, and answers a handle at its end.
 fn replace(
     path: &Path,
     store: &Store,
-    layout: &Layout,
+    written: (OutputFormat, &Layout),
     filter: &ResultFilter,
     durable: bool,
 ) -> Result<File, ResultsError> {
     let failed = |source| ResultsError::Io { path: path.into(), source };
-    let name = path.to_string_lossy();
-    let in_place = match fs::symlink_metadata(path) {
-        Ok(found) => {
-            let header = found.is_file().then(|| read_header(path)).flatten();
-            let ours = header.map(|header| store.knows_results_file(&name, &header)).transpose()?;
-            if ours != Some(true) {
-                return Err(ResultsError::Foreign { path: path.into() });
-            }
-            true
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(failed(error)),
-    };
+    let in_place = is_ours(path, store, written)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut passing = passing_file(folder).map_err(failed)?;
-    write_all(store, layout, filter, &mut passing).map_err(|error| error.at(path))?;
-    store.note_results_file(&name, &join_header(layout.names.iter().map(|name| guarded(name))))?;
+    write_all(store, written, filter, &mut passing).map_err(|error| error.at(path))?;
+    let mark = match written {
+        (format @ (OutputFormat::Csv | OutputFormat::Jsonl), layout) => header_of(format, layout),
+        (OutputFormat::Xlsx, _) => hash_of(passing.reopen().map_err(failed)?).map_err(failed)?,
+    };
+    store.note_results_file(&path.to_string_lossy(), &mark)?;
     if durable {
         passing.as_file().sync_all().map_err(failed)?;
     }
@@ -258,28 +298,80 @@ fn sync_folder(folder: &Path, durable: bool) -> io::Result<()> {
 
 fn write_all(
     store: &Store,
-    layout: &Layout,
+    (format, layout): (OutputFormat, &Layout),
     filter: &ResultFilter,
     out: impl Write,
 ) -> Result<u64, ResultsError> {
-    let mut out = Rows::new(out);
-    out.header(&layout.names).map_err(ResultsError::Write)?;
+    let names = written_names(format, &layout.names);
+    let mut out = Rows::new(format, &names, out)?;
+    out.header(&names)?;
     let mut rows = 0;
     store.for_each_result(filter, |row| match out.write(&layout.cells(&row)) {
         Ok(()) => {
             rows += 1;
             ControlFlow::Continue(())
         }
-        Err(error) => ControlFlow::Break(ResultsError::Write(error)),
+        Err(error) => ControlFlow::Break(error),
     })?;
-    out.end().map_err(ResultsError::Write)?;
+    out.end()?;
     Ok(rows)
 }
 
-/// The header of the file at `path`, as the state remembers headers; `None` if it has none.
-fn read_header(path: &Path) -> Option<String> {
-    let mut reader = csv::Reader::from_path(path).ok()?;
-    Some(join_header(reader.headers().ok()?.iter()))
+/// What the state remembers a file by that has this layout.
+fn header_of(format: OutputFormat, layout: &Layout) -> String {
+    join_header(written_names(format, &layout.names))
+}
+
+/// What the state would remember the file at `path` by; `None` if it is none of ours.
+fn mark_of(path: &Path, (format, layout): (OutputFormat, &Layout)) -> Option<String> {
+    match format {
+        OutputFormat::Csv => {
+            let mut reader = csv::Reader::from_path(path).ok()?;
+            Some(join_header(reader.headers().ok()?.iter()))
+        }
+        OutputFormat::Jsonl => {
+            let mut line = String::new();
+            let file = File::open(path).ok()?.take(LONGEST_LINE);
+            BufReader::new(file).read_line(&mut line).ok()?;
+            // Before the first sample has ended there is no line, and nothing that could be lost.
+            if line.is_empty() {
+                return Some(header_of(format, layout));
+            }
+            serde_json::from_str(&line).ok().map(|Keys(keys)| join_header(keys))
+        }
+        OutputFormat::Xlsx => hash_of(File::open(path).ok()?).ok(),
+    }
+}
+
+fn hash_of(file: File) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(hasher.finalize().to_string())
+}
+
+/// The keys of an object, in their order.
+struct Keys(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, serde::de::IgnoredAny)) = map.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
 }
 
 /// A header as one text that no other header has: unit separators do not occur in sheets, and if

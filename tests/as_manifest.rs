@@ -12,7 +12,7 @@ use std::io::Cursor;
 use batchveo::generation::Generation;
 use batchveo::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, Status, Usd};
 use batchveo::manifest::{Format, Options, Reader};
-use batchveo::results::export_as_manifest;
+use batchveo::results::{OutputFormat, export_as_manifest};
 use batchveo::schedule::{Change, Transition};
 use batchveo::simulator::request_hash;
 use batchveo::store::{ImportOptions, ResultFilter, Store};
@@ -55,7 +55,7 @@ fn export(store: &Store, filter: &ResultFilter, format: Format) -> Vec<u8> {
     text
 }
 
-const ALL: [Format; 3] = [Format::Csv, Format::Tsv, Format::Jsonl];
+const ALL: [Format; 5] = [Format::Csv, Format::Tsv, Format::Jsonl, Format::Json, Format::Xlsx];
 
 #[test]
 fn a_sheet_of_every_kind_comes_back() {
@@ -128,7 +128,7 @@ fn rows_that_left_the_sheet_keep_the_cells_of_their_own_columns() {
     import(&mut store, "extra,caption,prompt\ne,third,p\n", Format::Csv, &["prompt=caption"]);
     let removed = ResultFilter { removed: true, ..ResultFilter::default() };
     let mut results = Vec::new();
-    batchveo::results::export(&store, &removed, &mut results).unwrap();
+    batchveo::results::export(&store, &removed, OutputFormat::Csv, &mut results).unwrap();
     let results: Vec<HashMap<String, String>> =
         csv::Reader::from_reader(results.as_slice()).deserialize().map(Result::unwrap).collect();
     let shown =
@@ -253,7 +253,7 @@ fn what_failed_in_a_rehearsal_is_run_again_from_its_own_sheet() {
     let unmade: Vec<_> = results.iter().filter(|row| row["status"] != "succeeded").collect();
     assert!(unmade.len() > 30 && results.len() > unmade.len());
     assert!(results.iter().all(|row| row["key"].starts_with("'-r") && row["words"].starts_with("'=")));
-    for name in ["again.csv", "again.tsv", "again.jsonl"] {
+    for name in ["again.csv", "again.tsv", "again.jsonl", "again.json", "again.xlsx"] {
         let line =
             format!("export p.csv.simulated.batchveo.db -o {name} --status failed,rejected --as-manifest");
         let export = folder.run(&line, &[]);
@@ -264,9 +264,9 @@ fn what_failed_in_a_rehearsal_is_run_again_from_its_own_sheet() {
         let second = folder.run(&line, &[]);
         assert_eq!(second.code(), Some(2), "a file is never overwritten");
         // No flag is needed, and the same requests fail the same way.
-        let run = folder.run(&format!("run {name} --simulate --time-scale max -o r-{name}"), &[]);
+        let run = folder.run(&format!("run {name} --simulate --time-scale max -o r-{name}.csv"), &[]);
         assert_eq!(run.code(), Some(1), "{}", run.stderr());
-        let again = folder.results(&format!("r-{name}"));
+        let again = folder.results(&format!("r-{name}.csv"));
         assert_eq!(again.len(), unmade.len());
         for (row, before) in again.iter().zip(&unmade) {
             let id = |samples: bool| {

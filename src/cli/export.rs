@@ -11,14 +11,14 @@ use crate::harmless::Harmless;
 use crate::job::Status;
 use crate::manifest::Format;
 use crate::report::wording::Of;
-use crate::results::{self, Rewritten};
+use crate::results::{self, OutputFormat, Rewritten};
 use crate::store::{ResultFilter, Selection, Store};
 
 /// Writes the results again, or some of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo export prompts.csv -o all.csv
+  batchveo export prompts.csv -o all.xlsx
   batchveo export prompts.csv -o - --status failed,rejected
   batchveo export prompts.csv -o paid.csv --removed    what was bought for rows no longer in the sheet
   batchveo export prompts.csv -o again.csv --status failed,rejected --as-manifest
@@ -33,6 +33,9 @@ pub struct ExportArgs {
     /// Where to, or - for standard output; a file that exists is not overwritten
     #[arg(short, long, value_name = "FILE|-")]
     pub output: PathBuf,
+    /// How it is written: csv, jsonl or xlsx; a sheet also as tsv or json [default: by the file's extension, else csv]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
     /// Only samples with one of these statuses, such as failed,rejected
     #[arg(long = "status", value_name = "STATUS,…", value_delimiter = ',', value_parser = status)]
     pub statuses: Vec<Status>,
@@ -71,7 +74,12 @@ fn write_from(
     let mut for_person = Harmless(&mut *stdout);
     let data: &mut dyn Write = if io::stdout().is_terminal() { &mut for_person } else { for_person.0 };
     if args.as_manifest {
-        let format = if to_stdout { Format::Csv } else { format_of(&args.output)? };
+        let format = match args.format {
+            Some(format) => format,
+            None if to_stdout => Format::Csv,
+            None => format_of(&args.output)?,
+        };
+        may_be_shown(format == Format::Xlsx && to_stdout)?;
         let write = |out: &mut dyn Write| results::export_as_manifest(&store, &filter, format, out);
         let Rewritten { rows, invalid } = if to_stdout {
             write(data)?
@@ -87,20 +95,39 @@ fn write_from(
         }
         return Ok(Exit::Succeeded);
     }
+    let format = match args.format {
+        Some(format) => results_format(format)?,
+        None if to_stdout => OutputFormat::Csv,
+        None => OutputFormat::of(&args.output)?,
+    };
+    may_be_shown(format == OutputFormat::Xlsx && to_stdout)?;
     if to_stdout {
-        results::export(&store, &filter, data)?;
+        results::export(&store, &filter, format, data)?;
         return Ok(Exit::Succeeded);
     }
-    let rows = results::write_new(&args.output, |file| results::export(&store, &filter, file))?;
+    let rows = results::write_new(&args.output, |file| results::export(&store, &filter, format, file))?;
     writeln!(Harmless(stdout), "Wrote {} to {}.", Of(rows, "row"), args.output.display())?;
     Ok(Exit::Succeeded)
 }
 
 /// The format of a sheet at `path`: its name must tell, as `run` will go by it.
 fn format_of(path: &Path) -> Result<Format, UsageError> {
-    let told = Format::from_path(path).filter(|format| !matches!(format, Format::Txt | Format::Xlsx));
+    let told = Format::from_path(path).filter(|format| *format != Format::Txt);
     told.ok_or_else(|| {
         let shown = path.display();
-        UsageError(format!("{shown}: a sheet's name ends in .csv, .tsv, .jsonl or .json: name it so"))
+        UsageError(format!("{shown}: a sheet's name ends in .csv, .tsv, .jsonl, .json or .xlsx: name it so"))
     })
+}
+
+/// The format of results that `format` is.
+fn results_format(format: Format) -> Result<OutputFormat, UsageError> {
+    format.as_str().parse().map_err(UsageError)
+}
+
+/// A workbook is no text.
+fn may_be_shown(workbook_to_stdout: bool) -> Result<(), UsageError> {
+    if workbook_to_stdout && io::stdout().is_terminal() {
+        return Err(UsageError("a workbook is not shown on a terminal: name a file with -o".into()));
+    }
+    Ok(())
 }

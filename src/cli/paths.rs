@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::UsageError;
 use super::sheet::Source;
+use crate::results::OutputFormat;
 
 /// How the name of every state file ends, unless the user gave it another.
 pub const STATE_SUFFIX: &str = ".batchveo.db";
@@ -28,7 +29,8 @@ impl RunPaths {
     ///
     /// # Errors
     ///
-    /// Standard input without a state file; results to standard output.
+    /// Standard input without a state file; results to standard output, or in a format that they have
+    /// not.
     pub fn choose(
         source: &Source,
         state: Option<PathBuf>,
@@ -38,6 +40,9 @@ impl RunPaths {
         if results.as_deref().is_some_and(|path| path.as_os_str() == "-") {
             let mend = "a run's results are a file: name it, then batchveo export -o - prints them";
             return Err(UsageError(mend.into()));
+        }
+        if let Some(path) = &results {
+            OutputFormat::of(path).map_err(|error| UsageError(error.to_string()))?;
         }
         match (source, state) {
             (Source::File(sheet), state) => Ok(Self {

@@ -160,7 +160,7 @@ fn read(file: File, name: &str, wanted: Option<&str>) -> Result<(String, File), 
             Cell::Text(text(cell.get_value()))
         };
         let (Cell::Text(text) | Cell::Error(text)) = &cell;
-        if text.trim().is_empty() {
+        if text.is_empty() {
             continue;
         }
         size += text.len();
@@ -176,7 +176,7 @@ fn read(file: File, name: &str, wanted: Option<&str>) -> Result<(String, File), 
 }
 
 fn write(out: &mut impl Write, row: &Cells) -> std::io::Result<()> {
-    if row.cells.is_empty() {
+    if row.cells.values().all(Cell::is_blank) {
         return Ok(());
     }
     serde_json::to_writer(&mut *out, row)?;

@@ -32,6 +32,14 @@ pub(super) enum Cell {
     Error(String),
 }
 
+impl Cell {
+    /// Whether nothing is to be seen in it.
+    pub(super) fn is_blank(&self) -> bool {
+        let (Self::Text(text) | Self::Error(text)) = self;
+        text.trim().is_empty()
+    }
+}
+
 /// The cells of one row that hold something, by column from 0.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cells {
@@ -83,6 +91,7 @@ impl Rows {
         let Some(Cells { row, mut cells }) = self.next(name)? else {
             return Err(ManifestError::Empty { name: name.to_owned() });
         };
+        cells.retain(|_, cell| !cell.is_blank());
         self.last = row;
         let ends = cells.first_key_value().zip(cells.last_key_value());
         let (first, last) = ends.map_or((0, 0), |((first, _), (last, _))| (*first, *last));
@@ -119,7 +128,7 @@ impl Rows {
         for (column, cell) in cells {
             let place = column.checked_sub(self.first).map(|place| place as usize);
             let Some(place) = place.filter(|place| *place < columns.names().len()) else {
-                beyond = beyond.or(Some(column));
+                beyond = beyond.or(Some(column).filter(|_| !cell.is_blank()));
                 continue;
             };
             row.fields.resize(place, String::new());

@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
+use super::layout::Cell;
+use super::workbook::{Book, holds};
 use super::{PIECE, ResultsError};
 use crate::generation::{AspectRatio, GenerationType, Mode, Provider};
 use crate::manifest::{Field, Format, LONGEST_ID, guarded};
@@ -143,6 +145,7 @@ enum Sheet<W: Write> {
     Objects(io::BufWriter<W>),
     /// Of one array; whether there is one yet.
     Array(io::BufWriter<W>, bool),
+    Worksheet(Box<Book>, W),
 }
 
 impl<W: Write> Sheet<W> {
@@ -152,8 +155,22 @@ impl<W: Write> Sheet<W> {
             Format::Json => return Ok(Self::Array(io::BufWriter::with_capacity(PIECE, out), false)),
             Format::Csv => b',',
             Format::Tsv => b'\t',
-            Format::Txt | Format::Xlsx => {
-                let why = "lines of text hold prompts alone: name a .csv, .tsv, .jsonl or .json file";
+            Format::Xlsx => {
+                let mut book = Book::new()?;
+                // A worksheet's reader goes by its names for where it ends.
+                let names: Vec<_> = (1..)
+                    .zip(columns.names())
+                    .map(|(place, name)| match name.trim() {
+                        "" => format!("column_{place}"),
+                        _ => name.to_owned(),
+                    })
+                    .collect();
+                names.iter().try_for_each(|name| whole(name, None))?;
+                book.header(&names)?;
+                return Ok(Self::Worksheet(Box::new(book), out));
+            }
+            Format::Txt => {
+                let why = "lines of text hold prompts alone: name a .csv, .tsv, .jsonl, .json or .xlsx file";
                 return Err(ResultsError::NotASheet { why: why.to_owned() });
             }
         };
@@ -185,6 +202,12 @@ impl<W: Write> Sheet<W> {
                 }
                 rows.write_record(None::<&[u8]>).map_err(failed)
             }
+            Self::Worksheet(book, _) => {
+                let cells = fields.map(|(_, value)| cell(value)).chain(own.map(|(_, cell)| cell.to_owned()));
+                let cells =
+                    cells.map(|cell| whole(&cell, Some(asked.line)).map(|()| Cell::Text(cell.into())));
+                book.write(&cells.collect::<Result<Vec<_>, _>>()?)
+            }
             Self::Objects(out) => write_object(out, fields, own)
                 .and_then(|()| out.write_all(b"\n"))
                 .map_err(ResultsError::Write),
@@ -197,6 +220,7 @@ impl<W: Write> Sheet<W> {
 
     fn end(self) -> Result<(), ResultsError> {
         match self {
+            Self::Worksheet(book, out) => return book.end(out),
             Self::Delimited(mut rows) => rows.flush(),
             Self::Objects(mut out) => out.flush(),
             Self::Array(mut out, begun) => {
@@ -240,6 +264,17 @@ fn cell(value: Value) -> String {
         }
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// That a cell of a worksheet holds this text, and not a part of it.
+fn whole(text: &str, line: Option<u64>) -> Result<(), ResultsError> {
+    if holds(text) {
+        return Ok(());
+    }
+    let place = line.map_or_else(|| "the header".to_owned(), |line| format!("line {line}"));
+    let why =
+        format!("{place} has a text that is too long for a worksheet's cell: name a .csv or .jsonl file");
+    Err(ResultsError::NotASheet { why })
 }
 
 /// That the reader will take a cell with this text for text.

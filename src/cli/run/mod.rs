@@ -78,7 +78,8 @@ pub struct RunArgs {
     /// The state file [default: the sheet's name and .batchveo.db]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub state: Option<PathBuf>,
-    /// The results [default: prompts.results.csv for prompts.csv]
+    /// The results: .csv or .jsonl, which grow, or .xlsx, written when the run ends
+    /// [default: prompts.results.csv for prompts.csv]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// How progress is shown: auto, bar, plain or none

@@ -31,6 +31,7 @@ use crate::harmless;
 use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
 use crate::report::{DOUBTS_SHOWN, Facts, Metrics, Outlook, Screen, Summary};
+use crate::results::OutputFormat;
 use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
 use crate::schedule::share::quiet;
@@ -269,6 +270,9 @@ impl Job<'_> {
         sinks.digest.first_balance = balance;
         sinks.metrics = self.metrics.take();
         let results = self.paths.results.clone();
+        if OutputFormat::of(&results).is_ok_and(|format| !format.grows()) {
+            writeln!(self.screen, "{} is written when the run ends.", results.display())?;
+        }
         let (prices, grace) = (args.price.list, args.grace);
         let run = Run {
             clock,
