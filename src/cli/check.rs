@@ -18,7 +18,7 @@ use crate::harmless::{self, Harmless};
 use crate::job::{Stamp, Usd};
 use crate::manifest::Problem;
 use crate::report::wording::{About, Count, Money, Of};
-use crate::report::{Pace, Work, estimate};
+use crate::report::{Pace, Screen, Work, estimate};
 use crate::schedule::gate::Gate;
 use crate::store::{Import, ImportOptions, Selection, Store};
 use crate::veo::{Client, Timeouts};
@@ -27,13 +27,14 @@ use crate::veo::{Client, Timeouts};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo check prompts.csv                       mistakes, rows by type and mode, cost, time
+  batchveo check prompts.csv                       mistakes, cost, time
   batchveo check captions.csv --map prompt=caption
-  batchveo check prompts.csv --balance             and whether the account can pay for it
+  batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
 
 Exit codes:
-  0 the sheet is sound, 2 it is not, or the usage is wrong, 3 the balance could not be asked")]
+  0 the sheet is sound, 2 it is not, or the usage is wrong,
+  3 the balance could not be asked")]
 pub struct CheckArgs {
     /// The sheet: CSV, TSV, JSONL, JSON, XLSX or TXT (a prompt a line), or - for standard input
     pub manifest: PathBuf,
@@ -96,9 +97,10 @@ const PAID_RETRIES: u64 = 1;
 pub fn perform(
     args: &CheckArgs,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    check(args, &Selection::default(), PAID_RETRIES, environment, stdout)
+    check(args, &Selection::default(), PAID_RETRIES, environment, screen, stdout)
 }
 
 /// The same for the arguments of a run (`--dry-run`).
@@ -109,6 +111,7 @@ pub fn perform(
 pub(super) fn perform_for_run(
     args: &RunArgs,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let check_args = CheckArgs {
@@ -120,7 +123,7 @@ pub(super) fn perform_for_run(
         limits: args.limits,
         price: args.price,
     };
-    check(&check_args, &args.selection(), args.paid_retries.into(), environment, stdout)
+    check(&check_args, &args.selection(), args.paid_retries.into(), environment, screen, stdout)
 }
 
 fn check(
@@ -128,6 +131,7 @@ fn check(
     selection: &Selection,
     paid_retries: u64,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let source = Source::new(args.manifest.clone(), &args.sheet)?;
@@ -148,6 +152,8 @@ fn check(
     let plan = plan(args, import, &store, selection, paid_retries, balance)?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
+    } else if screen.is_quiet() {
+        write_problems(&source, &plan.problems, plan.problem_count, &mut Harmless(stdout))?;
     } else {
         tell(&source, &plan, &mut Harmless(stdout))?;
     }
@@ -210,7 +216,7 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
     writeln!(out)?;
     if plan.adjusted_rows > 0 {
         let rows = Of(plan.adjusted_rows, "reference row");
-        writeln!(out, "{rows} named no mode or ratio: fast and 16:9, the only ones the API has for them")?;
+        writeln!(out, "{rows} named no mode or ratio: fast and 16:9, the only ones there are")?;
     }
     for line in &plan.lines {
         let (kind, mode) = (line.generation_type.as_str(), line.mode.as_str());
@@ -221,7 +227,7 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
         write!(out, ", at worst {} with paid retries", Money(plan.cost_at_worst_usd))?;
     }
     let time = std::time::Duration::from_secs(plan.estimated_seconds);
-    writeln!(out, "; {} at these limits", About(time))?;
+    writeln!(out, "\n{} at these limits", About(time))?;
     if let Some(balance) = plan.balance_usd {
         let enough = if balance < plan.cost_usd { ", which is not enough" } else { "" };
         writeln!(out, "The balance is {}{enough}", Money(balance))?;
