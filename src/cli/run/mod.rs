@@ -42,7 +42,7 @@ Examples:
   batchveo run prompts.csv --limit 3 --mode fast        buy the first three rows
   batchveo run prompts.csv                              and the rest; resumes
   batchveo run prompts.csv --retry failed,timed_out     try these again
-  batchveo run prompts.csv --retry unknown              and doubts: may pay twice
+  batchveo run prompts.csv --retry unknown              doubts; may pay twice
   batchveo run captions.csv --map prompt=caption --map id=video
   jq -c '.scenes[]' f.json | batchveo run - --format jsonl --state f.batchveo.db
 
