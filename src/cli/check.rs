@@ -23,7 +23,7 @@ use crate::job::{Limits, Stamp, Usd};
 use crate::manifest::Problem;
 use crate::names::NameRule;
 use crate::report::wording::{About, Bytes, Count, Money, Of};
-use crate::report::{Pace, Work, estimate};
+use crate::report::{Pace, Screen, Work, estimate};
 use crate::schedule::gate::Gate;
 use crate::store::{Import, ImportOptions, Naming, PROBLEMS_SHOWN, Selection, Store};
 use crate::veo::{Client, Timeouts};
@@ -34,15 +34,16 @@ use disk::Disk;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo check prompts.csv                       mistakes, rows by type and mode, cost, time
+  batchveo check prompts.csv                       mistakes, cost, time
   batchveo check captions.csv --map prompt=caption
   batchveo check suite.txt --samples 5 --names exact --name '{prompt}-{sample}'
   batchveo check prompts.csv --download /media/stick
-  batchveo check prompts.csv --balance             and whether the account can pay for it
+  batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
 
 Exit codes:
-  0 the sheet is sound, 2 it is not, or the usage is wrong, 3 the balance could not be asked")]
+  0 the sheet is sound, 2 it is not, or the usage is wrong,
+  3 the balance could not be asked")]
 pub struct CheckArgs {
     /// The sheet: CSV, TSV, JSONL, JSON, XLSX or TXT (a prompt a line), or - for standard input
     pub manifest: PathBuf,
@@ -153,9 +154,10 @@ const PAID_RETRIES: u64 = 1;
 pub fn perform(
     args: &CheckArgs,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    check(args, &Selection::default(), PAID_RETRIES, environment, stdout)
+    check(args, &Selection::default(), PAID_RETRIES, environment, screen, stdout)
 }
 
 /// The same for the arguments of a run (`--dry-run`).
@@ -166,6 +168,7 @@ pub fn perform(
 pub(super) fn perform_for_run(
     args: &RunArgs,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let check_args = CheckArgs {
@@ -179,7 +182,7 @@ pub(super) fn perform_for_run(
         limits: args.limits,
         price: args.price,
     };
-    check(&check_args, &args.selection(), args.paid_retries.into(), environment, stdout)
+    check(&check_args, &args.selection(), args.paid_retries.into(), environment, screen, stdout)
 }
 
 fn check(
@@ -187,6 +190,7 @@ fn check(
     selection: &Selection,
     paid_retries: u64,
     environment: Environment<'_>,
+    screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let source = Source::new(args.manifest.clone(), &args.sheet)?;
@@ -211,6 +215,8 @@ fn check(
     let plan = plan(args, found, &store, selection, paid_retries)?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
+    } else if screen.is_quiet() {
+        write_problems(&source, &plan.problems, plan.problem_count, &mut Harmless(stdout))?;
     } else {
         tell(&source, &plan, &mut Harmless(stdout))?;
     }

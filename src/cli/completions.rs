@@ -8,7 +8,7 @@ use clap_complete::Shell;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo completions bash > ~/.local/share/bash-completion/completions/batchveo
+  batchveo completions bash > ~/.bash_completion.d/batchveo
   batchveo completions zsh > ~/.zfunc/_batchveo
   batchveo completions fish > ~/.config/fish/completions/batchveo.fish")]
 pub struct CompletionsArgs {

@@ -20,7 +20,7 @@ pub const SHEET: &str = include_str!("../../examples/prompts.csv");
 #[command(after_help = "\
 Examples:
   batchveo example                   write prompts.csv
-  batchveo example my/prompts.csv    write it there; a file that exists is not overwritten
+  batchveo example my/prompts.csv    write it there; never over a file
   batchveo example - | head -3       look at it")]
 pub struct ExampleArgs {
     /// Where to, or - for standard output

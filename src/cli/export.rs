@@ -20,8 +20,8 @@ use crate::store::{ResultFilter, Selection, Store};
 Examples:
   batchveo export prompts.csv -o all.xlsx
   batchveo export prompts.csv -o - --status failed,rejected
-  batchveo export prompts.csv -o paid.csv --removed    what was bought for rows no longer in the sheet
-  batchveo export prompts.csv -o again.csv --status failed,rejected --as-manifest
+  batchveo export prompts.csv -o paid.csv --removed    bought, and gone since
+  batchveo export prompts.csv -o again.csv --status failed --as-manifest
   batchveo run again.csv                               once they are mended
 
 Exit codes:

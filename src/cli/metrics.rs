@@ -99,7 +99,7 @@ fn serve(address: SocketAddr, metrics: Metrics, screen: &Screen) -> io::Result<S
             "Metrics at http://{bound}/metrics are open to whoever can reach this machine: counts and costs, no prompts."
         );
     } else if address.port() == 0 {
-        let _ = writeln!(screen.clone(), "Metrics at http://{bound}/metrics.");
+        let _ = writeln!(screen.notes(), "Metrics at http://{bound}/metrics.");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {

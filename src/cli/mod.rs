@@ -18,6 +18,7 @@ pub mod connection;
 pub mod example;
 pub mod exit;
 pub mod export;
+pub mod man;
 pub mod metrics;
 pub mod names;
 pub mod paths;
@@ -60,10 +61,11 @@ pub struct Cli {
 
 const HELP: &str = "\
 Start here:
-  batchveo example prompts.csv                 write a sample sheet
-  batchveo check prompts.csv                   find its mistakes and its price; sends nothing
-  batchveo run prompts.csv --simulate          rehearse: no key, no network, no cost
-  BATCHVEO_API_KEY=… batchveo run prompts.csv  buy the videos; run it again to resume
+  batchveo example prompts.csv           write a sample sheet
+  batchveo check prompts.csv             its mistakes and price; sends nothing
+  batchveo run prompts.csv --simulate    rehearse: no key, no network, no cost
+  export BATCHVEO_API_KEY=…
+  batchveo run prompts.csv               buy the videos; run it again to resume
 
 Exit codes:
   0    every sample succeeded, or no more failed than --max-failures allows
@@ -91,6 +93,8 @@ pub enum Command {
     Example(example::ExampleArgs),
     /// Show settings and where they come from.
     Config(config::ConfigArgs),
+    /// Write manual pages.
+    Man(man::ManArgs),
     /// Write completions for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -102,6 +106,9 @@ pub struct LogArgs {
     /// Log more: -v what happens, -vv each request, -vvv everything; RUST_LOG overrides it
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Logs")]
     pub verbose: u8,
+    /// Tell only problems: no progress, no notes, no summary
+    #[arg(short, long, global = true, help_heading = "Logs")]
+    pub quiet: bool,
     /// How log lines are written: text or json
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Logs")]
     pub log_format: LogFormat,
@@ -144,7 +151,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 /// is not an error.
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
-    let screen = Screen::stderr();
+    let screen = Screen::stderr().quietly(cli.log.quiet);
     let environment = |name: &str| std::env::var(name).ok();
     let logged =
         init_logging(cli.log.verbose, cli.log.log_format, screen.clone()).map_err(anyhow::Error::from);
@@ -174,12 +181,13 @@ fn perform(
     let exit = match &cli.command {
         // How a run ends does not depend on who reads its events.
         Command::Run(args) => return run::perform(args, environment, screen, stdout),
-        Command::Check(args) => check::perform(args, environment, stdout)?,
+        Command::Check(args) => check::perform(args, environment, screen, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
         Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
         Command::Simulate(args) => simulate::perform(args, screen, stdout)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Config(args) => config::perform(args, &cli.files, environment, stdout)?,
+        Command::Man(args) => man::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Completions(args) => completions::write(args, stdout).map(|()| Exit::Succeeded)?,
     };
     stdout.flush()?;

@@ -27,14 +27,15 @@ use crate::job::{Stamp, Usd};
 #[command(after_help = "\
 Examples:
   batchveo simulate --time-scale 10 --expect prompts.csv &
-  BATCHVEO_API_KEY=any batchveo run prompts.csv --base-url http://127.0.0.1:8787 --time-scale 10
+  export BATCHVEO_API_KEY=any BATCHVEO_BASE_URL=http://127.0.0.1:8787
+  batchveo run prompts.csv --time-scale 10
   curl -s http://127.0.0.1:8787/judge      limits kept? anything bought twice?
   curl -s http://127.0.0.1:8787/ledger     what was accepted, as CSV
   curl -s http://127.0.0.1:8787/videos     how often each video was fetched
-  curl -s -X POST 'http://127.0.0.1:8787/top-up?usd=100'      put money into the account
+  curl -s -X POST 'http://127.0.0.1:8787/top-up?usd=100'      put money in
   batchveo simulate --key secret --fail-rate 0.05 --balance 20
   batchveo simulate --list-scenarios                          what can go wrong
-  batchveo simulate --show-scenario outage > mine.toml        a file to start one's own from
+  batchveo simulate --show-scenario outage > mine.toml        to start one's own
   batchveo simulate --scenario outage,cut --scenario mine.toml
   batchveo simulate --scenario videos-cut --video-bytes 1000000..9000000
 

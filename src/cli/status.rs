@@ -18,10 +18,10 @@ use crate::store::{Selection, Store};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo status                                      the only run in this folder
+  batchveo status                                    the only run in this folder
   batchveo status prompts.csv
-  batchveo status prompts.csv.simulated.batchveo.db    a rehearsal
-  watch -n 5 batchveo status prompts.csv               beside a run in another terminal
+  batchveo status prompts.csv.simulated.batchveo.db  a rehearsal
+  watch -n 5 batchveo status prompts.csv             beside a run
   batchveo status --json | jq .succeeded
 
 Exit codes:

@@ -51,6 +51,26 @@ fn every_subcommand_teaches_by_example_and_says_what_every_option_does() {
 }
 
 #[test]
+fn help_fits_80_columns_as_it_is_written() {
+    fn every(command: &clap::Command, all: &mut Vec<clap::Command>) {
+        all.push(command.clone());
+        command.get_subcommands().for_each(|below| every(below, all));
+    }
+    let mut whole = command().term_width(80);
+    whole.build();
+    let mut all = Vec::new();
+    every(&whole, &mut all);
+    for mut command in all {
+        let help = command.render_long_help().to_string();
+        // What stands in columns would be broken out of them.
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let long: Vec<_> =
+            help.lines().chain(after.lines()).filter(|line| line.chars().count() > 80).collect();
+        assert!(long.is_empty(), "{}: {long:#?}", command.get_name());
+    }
+}
+
+#[test]
 fn help_lists_every_exit_code() {
     let help = command().render_help().to_string();
     for exit in Exit::ALL {

@@ -20,6 +20,8 @@ use crate::harmless;
 pub struct Screen {
     bars: MultiProgress,
     out: Arc<Mutex<Box<dyn Write + Send>>>,
+    /// Whether only problems are told.
+    quiet: bool,
 }
 
 impl Screen {
@@ -32,13 +34,31 @@ impl Screen {
     /// Draws bars on `target` and writes lines to `out`, which should be the same place.
     #[must_use]
     pub fn new(target: ProgressDrawTarget, out: Box<dyn Write + Send>) -> Self {
-        Self { bars: MultiProgress::with_draw_target(target), out: Arc::new(Mutex::new(out)) }
+        Self { bars: MultiProgress::with_draw_target(target), out: Arc::new(Mutex::new(out)), quiet: false }
     }
 
     /// Whether a bar would be seen.
     #[must_use]
     pub fn shows_bars(&self) -> bool {
         !self.bars.is_hidden()
+    }
+
+    /// The same screen, for problems alone if it is to be `quiet`.
+    #[must_use]
+    pub fn quietly(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
+    }
+
+    /// Whether only problems are told.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Where to write what is no problem: nowhere on a quiet screen.
+    #[must_use]
+    pub fn notes(&self) -> Self {
+        if self.quiet { Self::new(ProgressDrawTarget::hidden(), Box::new(io::sink())) } else { self.clone() }
     }
 
     pub(super) const fn bars(&self) -> &MultiProgress {

@@ -172,8 +172,7 @@ fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
     for (status, noun) in [(Status::Lost, "lost sample"), (Status::Unknown, "doubtful sample")] {
         let samples = count(status);
         if samples > 0 {
-            let old =
-                if status == Status::Unknown { ", once a minute older than --task-timeout" } else { "" };
+            let old = if status == Status::Unknown { " once old enough" } else { "" };
             let what = format!("buy {} again{old}, perhaps paying twice", Of(samples, noun));
             step(what, Some(status.as_str()));
         }

@@ -74,11 +74,12 @@ impl fmt::Display for Verdict {
         writeln!(f, "judge: {verdict}")?;
         writeln!(
             f,
-            "requests: {} ({submissions} submissions, {polls} polls, {balances} balance checks), {throttled_429} answered 429{each}",
+            "requests: {} ({submissions} submits, {polls} polls, {balances} balances), {throttled_429} answered 429{each}",
             self.requests
         )?;
         if injected.total() > 0 {
-            writeln!(f, "injected by the scenario: {injected}")?;
+            write!(f, "injected by the scenario:")?;
+            write_folded(f, &injected.to_string())?;
         }
         writeln!(f, "fullest minute: {} of {} requests", self.fullest_window, self.window_limit)?;
         writeln!(f, "most tasks alive: {} of {}", self.most_alive, self.alive_limit)?;
@@ -90,6 +91,20 @@ impl fmt::Display for Verdict {
         write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)?;
         if self.videos.requests > 0 { write!(f, "\nvideos: {}", self.videos) } else { Ok(()) }
     }
+}
+
+/// Ends a line with `list`, on as many lines as it takes to stay within 80 columns.
+fn write_folded(f: &mut fmt::Formatter<'_>, list: &str) -> fmt::Result {
+    let mut column = "injected by the scenario:".len();
+    for item in list.split_inclusive(", ").map(str::trim_end) {
+        if column + item.len() >= 80 {
+            write!(f, "\n ")?;
+            column = 1;
+        }
+        write!(f, " {item}")?;
+        column += 1 + item.len();
+    }
+    writeln!(f)
 }
 
 impl fmt::Display for Injected {
@@ -143,7 +158,7 @@ mod tests {
         };
         insta::assert_snapshot!(verdict, @r"
         judge: every limit held
-        requests: 12 (3 submissions, 8 polls, 1 balance checks), 0 answered 429, 4.0 a task
+        requests: 12 (3 submits, 8 polls, 1 balances), 0 answered 429, 4.0 a task
         fullest minute: 12 of 10000 requests
         most tasks alive: 3 of 1000
         accepted: 3, of which 1 failed; bought twice: 0 (beyond the samples asked for)
@@ -153,6 +168,10 @@ mod tests {
         let spoilt = Verdict { counts: Counts { injected, ..verdict.counts }, ..verdict.clone() };
         let line = "injected by the scenario: 2 answered 429, 1 tasks spoilt";
         assert_eq!(spoilt.to_string().lines().nth(2), Some(line));
+        let injected =
+            Injected { not_found_404: 105, errors: 7, damaged: 2, dropped: 1, slow: 2, ..injected };
+        let much = Verdict { counts: Counts { injected, ..verdict.counts }, ..verdict.clone() }.to_string();
+        assert!(much.lines().all(|line| line.len() <= 80) && much.contains(",\n  "), "{much}");
         let videos = VideoCounts { requests: 3, bytes_sent: 500, whole: 1, ..VideoCounts::default() };
         let shown = Verdict { videos, ..verdict.clone() }.to_string();
         assert!(

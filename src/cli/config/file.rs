@@ -151,9 +151,7 @@ impl Reading<'_> {
 
     fn named_account(&mut self, name: &str, at: &Range<usize>, account: &Spanned<DeValue<'_>>) {
         if self.whose == Whose::Project {
-            let why = format!(
-                "[{ACCOUNT}.{name}]: accounts, which say where a key goes, are for your own file alone"
-            );
+            let why = format!("[{ACCOUNT}.{name}]: for your own file alone: accounts say where a key goes");
             return self.problem(at, &why);
         }
         let found = account.get_ref();
@@ -187,7 +185,10 @@ impl Reading<'_> {
             return None;
         };
         if self.whose == Whose::Project && !is_of_a_project(name) {
-            self.problem(&at, &format!("{name}: not for the file in a sheet's folder, which may come from anywhere: set it in your own file (batchveo config show says where that is)"));
+            self.problem(
+                &at,
+                &format!("{name}: for your own file alone, since a sheet's folder may come from anywhere"),
+            );
             return None;
         }
         let found = words(value.get_ref(), key).and_then(|words| {

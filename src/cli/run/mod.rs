@@ -37,15 +37,15 @@ pub use sheet_in::write_problems;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo run prompts.csv --simulate --time-scale 60     rehearse a run, a minute a second
+  batchveo run prompts.csv --simulate --time-scale 60   a minute each second
   batchveo run prompts.csv --simulate --time-scale max --scenario mixed
-                                                          rehearse it while 5 % of everything goes wrong
-  batchveo run prompts.csv --limit 3 --mode fast          buy the first three rows
-  batchveo run prompts.csv                                buy the rest; again to resume
-  batchveo run prompts.csv --retry failed,timed_out       try these again
-  batchveo run prompts.csv --retry unknown                and what is in doubt; may pay twice
+                                                        while 5 % of all fails
+  batchveo run prompts.csv --limit 3 --mode fast        buy the first three rows
+  batchveo run prompts.csv                              and the rest; resumes
+  batchveo run prompts.csv --retry failed,timed_out     try these again
+  batchveo run prompts.csv --retry unknown              doubts; may pay twice
   batchveo run captions.csv --map prompt=caption --map id=video
-  jq -c '.scenes[]' film.json | batchveo run - --format jsonl --state film.batchveo.db
+  jq -c '.scenes[]' f.json | batchveo run - --format jsonl --state f.batchveo.db
 
 Exit codes:
   0         every sample succeeded, or no more failed than --max-failures allows

@@ -29,7 +29,7 @@ use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::harmless;
 use crate::job::{Limits, Status, Usd};
-use crate::report::wording::Of;
+use crate::report::wording::{HaltReason, Of};
 use crate::report::{DOUBTS_SHOWN, Facts, Metrics, Outlook, Screen, Summary};
 use crate::results::OutputFormat;
 use crate::schedule::Halt;
@@ -54,7 +54,7 @@ pub fn perform(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if args.dry_run {
-        let exit = check::perform_for_run(args, environment, stdout)?;
+        let exit = check::perform_for_run(args, environment, screen, stdout)?;
         stdout.flush()?;
         return Ok(exit);
     }
@@ -121,7 +121,7 @@ impl Job<'_> {
             told.map_err(anyhow::Error::from)
         })?;
         let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None).await?;
-        writeln!(self.screen, "{}", simulator.verdict()?)?;
+        writeln!(self.screen.notes(), "{}", simulator.verdict()?)?;
         Ok(exit)
     }
 
@@ -182,23 +182,24 @@ impl Job<'_> {
     }
 
     /// Puts back what `--retry` names, and says what that may cost.
-    fn put_back(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+    fn put_back(&self, batch: &mut Batch) -> anyhow::Result<()> {
+        let mut notes = self.screen.notes();
         let now = batch.stamp_at(Moment::now())?;
         batch.propose()?;
         let retried = batch.retry(&self.args.retry, &self.args.selection(), now, self.args.task_timeout)?;
         let words: Vec<_> = self.args.retry.iter().map(|status| status.as_str()).collect();
         let again = Of(retried.samples, "sample");
-        writeln!(self.screen, "{again} put back to be bought again ({}).", words.join(", "))?;
+        writeln!(notes, "{again} put back to be bought again ({}).", words.join(", "))?;
         let twice = |status: &&Status| matches!(status, Status::TimedOut | Status::Lost | Status::Unknown);
         let twice: Vec<_> = self.args.retry.iter().filter(twice).map(|status| status.as_str()).collect();
         if retried.samples > 0 && !twice.is_empty() {
-            writeln!(self.screen, "Of these, what was {} may be paid for twice.", twice.join(" or "))?;
+            writeln!(notes, "Of these, what was {} may be paid for twice.", twice.join(" or "))?;
         }
         if let Some(next) = retried.next.filter(|_| retried.too_young > 0) {
             let timeout = humantime::format_duration(self.args.task_timeout);
             let next = batch.store().birth().at(next).to_rfc3339();
             writeln!(
-                self.screen,
+                notes,
                 "{} left in doubt: not yet older than --task-timeout {timeout}. The first will be at {next}: then \
                  --retry unknown again.",
                 Of(retried.too_young, "sample")
@@ -305,7 +306,7 @@ impl Job<'_> {
                 asked_to_stop = Some(exit);
                 let grace = humantime::format_duration(args.grace);
                 writeln!(
-                    self.screen,
+                    self.screen.notes(),
                     "Stopping: nothing more is bought; waiting up to {grace} for submissions in flight. Once more to \
                      leave at once."
                 )?;
@@ -343,7 +344,7 @@ impl Job<'_> {
         if purchase.wants_confirmation() && somebody_there && !self.args.yes {
             return Ok(confirm(&purchase, &mut io::stdin().lock(), &mut self.screen)?);
         }
-        writeln!(self.screen, "{purchase}")?;
+        writeln!(self.screen.notes(), "{purchase}")?;
         Ok(true)
     }
 
@@ -375,11 +376,14 @@ impl Job<'_> {
             exit_code: exit.code(),
         };
         let summary = Summary::new(&sinks.digest, facts);
-        write!(self.screen, "{summary}")?;
+        write!(self.screen.notes(), "{summary}")?;
+        if self.screen.is_quiet() {
+            self.tell_problems(&finished, exit)?;
+        }
         let all_ended = finished.progress.tally.count(Status::Pending) == 0;
         if simulated && finished.progress.requests == 0 && all_ended {
             writeln!(
-                self.screen,
+                self.screen.notes(),
                 "Nothing was left to rehearse: remove {} to begin anew",
                 self.paths.state.display()
             )?;
@@ -400,6 +404,20 @@ impl Job<'_> {
             }
         }
         Ok(exit)
+    }
+
+    /// What is left of the summary on a quiet screen: why the run stopped, and that not all is well.
+    fn tell_problems(&mut self, finished: &Finished, exit: Exit) -> anyhow::Result<()> {
+        if let Some(halt) = finished.halt.as_ref().filter(|_| exit == Exit::Stopped) {
+            writeln!(self.screen, "batchveo: stopped: {}", HaltReason(halt))?;
+        }
+        let tally = finished.progress.tally;
+        let failed: u64 = UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum();
+        if failed > 0 && exit != Exit::Succeeded {
+            let results = self.paths.results.display();
+            writeln!(self.screen, "batchveo: {} without a video: {results} says why", Of(failed, "sample"))?;
+        }
+        Ok(())
     }
 
     fn exit_of(

@@ -39,6 +39,7 @@ impl Sinks {
         birth: UnixMillis,
         outlook: Outlook,
     ) -> anyhow::Result<Self> {
+        let style = if screen.is_quiet() { ProgressStyle::None } else { style };
         let person: Box<dyn EventSink + Send> = match style.on(screen.shows_bars()) {
             ProgressStyle::Bar => Box::new(Bar::new(screen, outlook)),
             ProgressStyle::None => Box::new(|_: &RunEvent<'_>, _: &Progress| {}),
