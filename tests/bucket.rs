@@ -10,7 +10,11 @@ mod s3;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use batchveo::download::{Bucket, Content, DraftId, Found, Origin, Place, PlaceError};
+use batchveo::download::{
+    Bucket, Content, DraftId, Finding, Found, Origin, Place, PlaceError, Verified, verify,
+};
+use batchveo::job::{TaskId, UnixMillis};
+use batchveo::store::{Durability, Note, NoteOf, Owner, SavedFile, Store};
 use bytes::Bytes;
 use s3::S3;
 use sha2::{Digest, Sha256};
@@ -153,6 +157,43 @@ async fn what_a_killed_process_left_is_cleared_away_and_nobody_elses() {
     left.sort();
     assert_eq!(left, ["p&amp;q/.batchveo/other-2-1.part", "p&amp;q/video.mp4"]);
     assert_eq!(s3.keys("killed"), ["p&amp;q/.batchveo/other-1-1.part", "p&amp;q/a.mp4"]);
+}
+
+#[tokio::test]
+async fn the_list_tells_later_what_is_not_whole() {
+    let Some((s3, place)) = place("listed", "p") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let owner = Owner::Simulator { seed: 0 };
+    let state = folder.path().join("s.db");
+    let store = Store::open(&state, &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
+    let mut files = store.files(place.address()).unwrap();
+    let verified = async || {
+        let mut findings = Vec::new();
+        let at_once = std::num::NonZeroUsize::new(4).unwrap();
+        let verified = verify(&place, at_once, |finding| findings.push(finding), |_, _| ()).await.unwrap();
+        findings.sort_by_key(|finding| format!("{finding:?}"));
+        (findings, verified)
+    };
+    assert_eq!(verified().await, (vec![], None));
+    for (task, name) in [("a", "a b.mp4"), ("b", "x/b.mp4"), ("c", "c.mp4")] {
+        let video = video(100_000);
+        upload(&place, task, name, &video).await.unwrap();
+        let Content { bytes, sha256 } = content(&video);
+        let what = NoteOf::Saved(SavedFile { path: name.into(), bytes, sha256 });
+        files.note(&[Note { task: TaskId::new(task).unwrap(), part: 1, at: UnixMillis(0), what }]).unwrap();
+    }
+    for _ in 0..2 {
+        place.settle_list(&files).await.unwrap();
+        assert_eq!(verified().await, (vec![], Some(Verified { listed: 3, whole: 3, unlisted: 0 })));
+    }
+    s3.put("listed", "p/x/b.mp4", b"other");
+    s3.delete("listed", "p/c.mp4");
+    s3.put("listed", "p/new.mp4", b"other");
+    let (findings, counts) = verified().await;
+    assert_eq!(counts, Some(Verified { listed: 3, whole: 1, unlisted: 1 }));
+    let [damaged, missing, unlisted] = ["x/b.mp4", "c.mp4", "new.mp4"].map(str::to_owned);
+    assert_eq!(findings, [Finding::Damaged(damaged), Finding::Missing(missing), Finding::Unlisted(unlisted)]);
+    assert_eq!(s3.unfinished("listed"), [""; 0]);
 }
 
 #[tokio::test]

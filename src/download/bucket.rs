@@ -7,12 +7,14 @@
 //! ever under a name, and whatever a killed process left is told by its key and cleared away. No more of
 //! a video is in memory than one part.
 
-use std::io;
+use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::buffered::BufWriter;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer};
@@ -23,6 +25,7 @@ use object_store::{
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Response, redirect};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
 
 use super::bucket_draft::Draft;
 use super::place::{Content, DraftId, Found, PlaceError};
@@ -44,6 +47,9 @@ const REQUEST: Duration = Duration::from_secs(300);
 
 /// How long a signature is good.
 const SIGNED_FOR: Duration = Duration::from_secs(600);
+
+/// How much of an object is kept in memory before it is uploaded in parts.
+const REPLACED_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// How often unfinished uploads are listed, each time after those listed were aborted.
 const SWEEPS: usize = 100;
@@ -221,7 +227,7 @@ impl Bucket {
         } else if let Some(hash) = found.attributes.get(&Attribute::Metadata(SHA256.into())) {
             hash.as_ref() == hex(&content.sha256)
         } else {
-            self.hash(path).await?.sha256 == content.sha256
+            self.hash_if_there(path).await?.is_some_and(|found| found.sha256 == content.sha256)
         };
         Ok(if same { Found::Same } else { Found::Other })
     }
@@ -330,21 +336,62 @@ impl Bucket {
         })
     }
 
-    /// Reads all of an object, and says what it is.
+    /// Reads all of an object, and says what it is; `None` if it is not there.
     ///
     /// # Errors
     ///
-    /// It is not there, or cannot be read.
-    pub async fn hash(&self, path: &str) -> Result<Content, PlaceError> {
-        let key = self.name(path)?;
-        let failed = |error: object_store::Error| self.failed(&key, &error);
-        let mut pieces = self.store.get(&key).await.map_err(failed)?.into_stream();
+    /// It cannot be read.
+    pub async fn hash_if_there(&self, path: &str) -> Result<Option<Content>, PlaceError> {
         let (mut hash, mut bytes) = (Sha256::new(), 0);
-        while let Some(piece) = pieces.try_next().await.map_err(failed)? {
-            hash.update(&piece);
-            bytes += piece.len() as u64;
+        let there = self
+            .read(path, |piece| {
+                hash.update(piece);
+                bytes += piece.len() as u64;
+                Ok(())
+            })
+            .await?;
+        Ok(there.then(|| Content { bytes, sha256: hash.finalize().into() }))
+    }
+
+    /// Gives the bytes of an object to `take`, a piece at a time; `false` if it is not there.
+    pub(super) async fn read(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<bool, PlaceError> {
+        let key = self.name(path)?;
+        let mut pieces = match self.store.get(&key).await {
+            Ok(found) => found.into_stream(),
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.failed(&key, &error)),
+        };
+        while let Some(piece) = pieces.try_next().await.map_err(|error| self.failed(&key, &error))? {
+            take(&piece).map_err(|error| self.odd(&key, &error))?;
         }
-        Ok(Content { bytes, sha256: hash.finalize().into() })
+        Ok(true)
+    }
+
+    /// Puts an object in place of whatever is there: only for what is ours alone.
+    pub(super) async fn replace(&self, path: &str, file: &mut impl Read) -> Result<(), PlaceError> {
+        let key = self.name(path)?;
+        let mut upload =
+            BufWriter::with_capacity(Arc::new(self.store.clone()), key.clone(), REPLACED_AT_ONCE);
+        let mut piece = vec![0; 64 * 1024];
+        let written = loop {
+            let read = match file.read(&mut piece) {
+                Ok(0) => break upload.shutdown().await,
+                Ok(read) => read,
+                Err(error) => break Err(error),
+            };
+            if let Err(error) = upload.write_all(&piece[..read]).await {
+                break Err(error);
+            }
+        };
+        if written.is_err() {
+            // What had begun is not left unfinished; the first error is the one to tell.
+            let _ = upload.abort().await;
+        }
+        written.map_err(|error| self.odd(&key, &error))
     }
 
     /// The key of a name.

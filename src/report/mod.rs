@@ -15,6 +15,7 @@ mod doubts;
 mod estimate;
 mod event_log;
 mod logs;
+mod meter;
 mod plain;
 mod screen;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use doubts::DOUBTS_SHOWN;
 pub use estimate::{Outlook, Pace, Work, estimate};
 pub use event_log::{EventLog, WhenFull};
 pub use logs::{LogError, LogFormat, LoggedEvents, init_logging};
+pub use meter::Meter;
 pub use plain::{Interval, Plain};
 pub use screen::Screen;
 pub use summary::{Facts, NextStep, Stop, Summary};

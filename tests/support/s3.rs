@@ -78,6 +78,10 @@ impl S3 {
         assert_eq!(self.ask("PUT", &format!("/{bucket}/{key}"), bytes).0, 200);
     }
 
+    pub(crate) fn delete(&self, bucket: &str, key: &str) {
+        assert_eq!(self.ask("DELETE", &format!("/{bucket}/{key}"), b"").0, 204);
+    }
+
     /// The object and the heads it comes with; `None` if there is none.
     pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<(String, Vec<u8>)> {
         let (status, head, body) = self.ask("GET", &format!("/{bucket}/{key}"), b"");
