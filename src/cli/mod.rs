@@ -29,6 +29,7 @@ mod signals;
 pub mod simulate;
 pub mod status;
 pub mod values;
+pub mod verify;
 
 use crate::report::{LogFormat, Screen, init_logging};
 use exit::Exit;
@@ -87,6 +88,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Write the results again, or some of them.
     Export(export::ExportArgs),
+    /// Hash downloaded videos again, and say which are not whole.
+    Verify(verify::VerifyArgs),
     /// Serve a model of the API over HTTP, with a judge.
     Simulate(Box<simulate::SimulateArgs>),
     /// Write a sample sheet.
@@ -184,6 +187,7 @@ fn perform(
         Command::Check(args) => check::perform(args, environment, screen, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
         Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
+        Command::Verify(args) => verify::perform(args, screen, stdout)?,
         Command::Simulate(args) => simulate::perform(args, screen, stdout)?,
         Command::Example(args) => example::write(args, stdout).map(|()| Exit::Succeeded)?,
         Command::Config(args) => config::perform(args, &cli.files, environment, stdout)?,

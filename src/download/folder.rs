@@ -17,7 +17,7 @@ use tempfile::TempPath;
 use super::place::{Content, DraftId, Found, Origin, PlaceError};
 
 /// Where drafts lie.
-const DRAFTS: &str = ".batchveo";
+pub(super) const DRAFTS: &str = ".batchveo";
 
 /// Bytes read at once to be hashed.
 const PIECE: usize = 256 * 1024;

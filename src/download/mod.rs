@@ -9,12 +9,21 @@
 //!
 //! The API key is not known here.
 
+#[cfg(feature = "bucket")]
+mod bucket;
+#[cfg(feature = "bucket")]
+mod bucket_draft;
 mod desk;
 mod folder;
 mod links;
+mod listing;
 mod place;
+#[cfg(feature = "bucket")]
+mod s3_words;
 mod sample;
+mod sums;
 mod transfer;
+mod verify;
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -27,9 +36,14 @@ use futures::future::{Either, pending};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, mpsc, watch};
 
+#[cfg(feature = "bucket")]
+pub use bucket::{Bucket, Object};
 pub use folder::Folder;
 pub use links::Asking;
+pub use listing::ListingError;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
+pub use sums::{SUMS, Sum};
+pub use verify::{Finding, Verified, verify};
 
 use crate::clock::Clock;
 use crate::engine::{FromDownloads, MESSAGES_WAITING};

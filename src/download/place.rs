@@ -10,6 +10,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+#[cfg(feature = "bucket")]
+use super::bucket::Bucket;
+#[cfg(feature = "bucket")]
+use super::bucket_draft;
 use super::folder::{self, Folder};
 
 /// A place for videos.
@@ -17,6 +21,9 @@ use super::folder::{self, Folder};
 pub enum Place {
     /// A folder of this machine.
     Folder(Folder),
+    /// A bucket of an S3-compatible service, or a part of one.
+    #[cfg(feature = "bucket")]
+    Bucket(Bucket),
 }
 
 /// What a draft is of. No two videos of any state file share one.
@@ -137,17 +144,23 @@ impl PlaceError {
 }
 
 impl Place {
-    /// The place that `destination` names: a folder, which is made if need be.
+    /// The place that `destination` names: a folder, which is made if need be, or `s3://bucket/prefix`.
     ///
     /// # Errors
     ///
     /// [`PlaceError::Unusable`] says why it is none.
     pub fn open(destination: &str) -> Result<Self, PlaceError> {
         if let Some((scheme, _)) = destination.split_once("://") {
-            return Err(PlaceError::Unusable {
-                place: destination.to_owned(),
-                why: format!("`{scheme}` is no kind of place: name a folder"),
-            });
+            #[cfg(feature = "bucket")]
+            if scheme == "s3" {
+                return Bucket::open(destination).map(Self::Bucket);
+            }
+            let why = if scheme == "s3" {
+                "this program was built without buckets: build it with the feature `bucket`".to_owned()
+            } else {
+                format!("`{scheme}` is no kind of place: name a folder, or s3://bucket/prefix")
+            };
+            return Err(PlaceError::Unusable { place: destination.to_owned(), why });
         }
         Folder::open(destination.as_ref()).map(Self::Folder)
     }
@@ -157,6 +170,8 @@ impl Place {
     pub fn address(&self) -> &str {
         match self {
             Self::Folder(folder) => folder.address(),
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.address(),
         }
     }
 
@@ -173,6 +188,8 @@ impl Place {
                 let _ = state;
                 folder.prepare().await
             }
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.prepare(state).await,
         }
     }
 
@@ -184,6 +201,8 @@ impl Place {
     pub async fn begin(&self, id: &DraftId) -> Result<Draft, PlaceError> {
         match self {
             Self::Folder(folder) => folder.begin(id).await.map(Draft::Folder),
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.begin(id).await.map(|draft| Draft::Bucket(Box::new(draft))),
         }
     }
 
@@ -195,6 +214,8 @@ impl Place {
     pub async fn find(&self, path: &str, content: Content) -> Result<Found, PlaceError> {
         match self {
             Self::Folder(folder) => folder.find(path, content).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.find(path, content).await,
         }
     }
 
@@ -206,6 +227,8 @@ impl Place {
     pub async fn put(&self, path: &str, text: Bytes) -> Result<(), PlaceError> {
         match self {
             Self::Folder(folder) => folder.put(path, text).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.put(path, text).await,
         }
     }
 }
@@ -215,6 +238,9 @@ impl Place {
 pub enum Draft {
     /// In a folder.
     Folder(folder::Draft),
+    /// In a bucket.
+    #[cfg(feature = "bucket")]
+    Bucket(Box<bucket_draft::Draft>),
 }
 
 impl Draft {
@@ -223,6 +249,8 @@ impl Draft {
     pub fn have(&self) -> u64 {
         match self {
             Self::Folder(draft) => draft.have(),
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.have(),
         }
     }
 
@@ -231,6 +259,8 @@ impl Draft {
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Folder(draft) => draft.origin(),
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.origin(),
         }
     }
 
@@ -242,6 +272,8 @@ impl Draft {
     pub async fn hash(&mut self) -> Result<Sha256, PlaceError> {
         match self {
             Self::Folder(draft) => draft.hash().await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => Ok(draft.hash()),
         }
     }
 
@@ -253,6 +285,8 @@ impl Draft {
     pub async fn head(&mut self, length: usize) -> Result<Vec<u8>, PlaceError> {
         match self {
             Self::Folder(draft) => draft.head(length).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => Ok(draft.head(length)),
         }
     }
 
@@ -264,6 +298,8 @@ impl Draft {
     pub async fn restart(&mut self, origin: Origin) -> Result<(), PlaceError> {
         match self {
             Self::Folder(draft) => draft.restart(origin).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.restart(origin).await,
         }
     }
 
@@ -275,6 +311,8 @@ impl Draft {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), PlaceError> {
         match self {
             Self::Folder(draft) => draft.write(&bytes).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.write(bytes).await,
         }
     }
 
@@ -286,6 +324,8 @@ impl Draft {
     pub async fn sync(&mut self) -> Result<(), PlaceError> {
         match self {
             Self::Folder(draft) => draft.sync().await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(_) => Ok(()),
         }
     }
 
@@ -301,6 +341,8 @@ impl Draft {
                 let _ = content;
                 draft.finish(path).await
             }
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.finish(path, content).await,
         }
     }
 
@@ -312,6 +354,8 @@ impl Draft {
     pub async fn suspend(self) -> Result<(), PlaceError> {
         match self {
             Self::Folder(draft) => draft.suspend().await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.abandon().await,
         }
     }
 
@@ -323,6 +367,8 @@ impl Draft {
     pub async fn abandon(self) -> Result<(), PlaceError> {
         match self {
             Self::Folder(draft) => draft.abandon().await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(draft) => draft.abandon().await,
         }
     }
 }

@@ -323,6 +323,26 @@ impl Files {
         Ok(unsigned(self.store.connection.query_one(&sql, [self.destination], |row| row.get(0))?))
     }
 
+    /// Gives each file that is saved here to `take`, for as long as it says that it wants more, in no
+    /// order that means anything.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn each_saved(&self, mut take: impl FnMut(SavedFile) -> bool) -> Result<(), StoreError> {
+        let sql = "SELECT path, bytes, sha256 FROM files WHERE destination = ?1 AND state = 'saved'
+             AND path IS NOT NULL AND sha256 IS NOT NULL";
+        let mut statement = self.store.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([self.destination])?;
+        while let Some(row) = rows.next()? {
+            let bytes = unsigned(row.get::<_, Option<i64>>(1)?.unwrap_or(0));
+            if !take(SavedFile { path: row.get(0)?, bytes, sha256: row.get(2)? }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The name of the state file, as [`Store::mark`].
     ///
     /// # Errors
