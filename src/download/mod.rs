@@ -22,6 +22,8 @@ mod place;
 mod s3_words;
 mod sample;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod verify;
 
