@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::connection::{ConnectionArgs, NO_KEY};
-use super::downloads::{self, TransferArgs, videos_of_state};
+use super::downloads::{self, TransferArgs};
 use super::exit::Exit;
-use super::paths::{about_state, locate};
+use super::names::takes;
+use super::paths::{about_state, locate, videos_of};
 use super::run::{account_of, state_home};
+use super::sheet::Source;
 use super::signals::Signals;
 use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
@@ -20,6 +22,7 @@ use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Place, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, TaskId};
+use crate::names::NameRule;
 use crate::report::wording::{Bytes, Of};
 use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
 use crate::schedule::Halt;
@@ -95,9 +98,14 @@ async fn fetch(
         UsageError(format!("{} is of a rehearsal: there are no videos to download", state.display()))
     })?;
     let base_url: BaseUrl = base_url.parse().map_err(|error| UsageError(format!("{error}")))?;
-    let batch = Batch::reopen(state, "batchveo download", Moment::now())?;
+    let mut batch = Batch::reopen(state, "batchveo download", Moment::now())?;
+    if batch.store().name_rule()?.is_none() {
+        // Bought by a run that thought of no files.
+        let rule = NameRule::default();
+        batch.assign_names(&rule, &takes(rule.style, Path::new("."))?)?;
+    }
     let to = args.to.clone().or_else(|| last_place(batch.store()));
-    let to = to.unwrap_or_else(|| videos_of_state(state).display().to_string());
+    let to = to.unwrap_or_else(|| videos_of(&Source::Stdin, Some(state), false).display().to_string());
     let place = Place::open(&to).map_err(|error| UsageError(error.to_string()))?;
     let address = place.address().to_owned();
     let asked = Asked::of(args, environment, &base_url, &batch)?;

@@ -180,9 +180,11 @@ impl Job<'_> {
     /// Names what is about to be bought, where names are asked for or were before; `false` if that is
     /// not possible, which has been said.
     fn name(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
-        let asked = self.args.names.is_given() || batch.store().name_rule()?.is_some();
+        let asked =
+            self.args.names.is_given() || self.download.is_some() || batch.store().name_rule()?.is_some();
         let simulated = self.args.rehearsal.simulate;
-        let destination = videos_of(&self.source, Some(&self.paths.state), simulated);
+        let beside = || videos_of(&self.source, Some(&self.paths.state), simulated);
+        let destination = self.download.as_ref().map_or_else(beside, PathBuf::from);
         Ok(!asked || assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?)
     }
 
