@@ -11,7 +11,7 @@ use super::Environment;
 use super::connection::ConnectionArgs;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, takes};
-use super::paths::videos_of;
+use super::paths::{state_of, videos_of};
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -209,9 +209,11 @@ fn check(
         None
     };
     let destination = args.download.clone().unwrap_or_else(|| videos_of(&source, None, false));
-    let rule = args.names.rule(None);
+    let before = before(&source);
+    let rule = args.names.rule(before.as_ref().map(Store::name_rule).transpose()?.flatten());
     let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;
-    let found = Found { import, naming, rule, destination, balance };
+    let saved = before.as_ref().map(mean_of_saved).transpose()?.flatten();
+    let found = Found { import, naming, rule, destination, saved, balance };
     let plan = plan(args, found, &store, selection, paid_retries)?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
@@ -223,12 +225,34 @@ fn check(
     Ok(if plan.problem_count == 0 { Exit::Succeeded } else { Exit::Refused })
 }
 
+/// The state file of earlier runs of the sheet, if there is one that can be read: the plan is about
+/// the sheet, and `run` says what is wrong with the other.
+fn before(source: &Source) -> Option<Store> {
+    let Source::File(sheet) = source else { return None };
+    let state = state_of(sheet, false);
+    if !state.is_file() {
+        return None;
+    }
+    let opened = Store::read_only(&state);
+    opened.inspect_err(|error| tracing::debug!(%error, "the state file is not looked at")).ok()
+}
+
+/// Bytes of a video in the mean of those saved anywhere.
+fn mean_of_saved(store: &Store) -> anyhow::Result<Option<u64>> {
+    let saved = store.destinations()?;
+    let (files, bytes) =
+        saved.iter().fold((0, 0_u64), |sum, to| (sum.0 + to.files, sum.1.saturating_add(to.bytes)));
+    Ok(bytes.checked_div(files))
+}
+
 /// What was found out about a sheet.
 struct Found {
     import: Import,
     naming: Naming,
     rule: NameRule,
     destination: PathBuf,
+    /// Bytes of a video in the mean of those that the sheet's runs saved.
+    saved: Option<u64>,
     balance: Option<Usd>,
 }
 
@@ -239,9 +263,9 @@ fn plan(
     selection: &Selection,
     paid_retries: u64,
 ) -> anyhow::Result<Plan> {
-    let Found { import, naming, rule, destination, balance: balance_usd } = found;
+    let Found { import, naming, rule, destination, saved, balance: balance_usd } = found;
     let planned = store.plan(selection, args.price.list)?;
-    let disk = Disk::of(&planned, &destination, None);
+    let disk = Disk::of(&planned, &destination, saved);
     let lines: Vec<Line> = planned
         .into_iter()
         .map(|line| Line {

@@ -21,6 +21,7 @@ mod place;
 #[cfg(feature = "bucket")]
 mod s3_words;
 mod sample;
+mod sidecar;
 mod sums;
 mod transfer;
 mod verify;
@@ -42,6 +43,7 @@ pub use folder::Folder;
 pub use links::Asking;
 pub use listing::ListingError;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
+pub use sidecar::{sidecar, sidecar_path};
 pub use sums::{SUMS, Sum};
 pub use verify::{Finding, Verified, verify};
 
