@@ -14,7 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::engine::{self, EngineError, FromDownloads, Start, World};
 use crate::event::{EventSink, Progress};
 use crate::generation::{Generation, PriceList};
-use crate::job::{Stamp, Status, Tally};
+use crate::job::{Limits, Stamp, Status, Tally};
 use crate::manifest::{ManifestError, Reader};
 use crate::names::{FileSystem, NameRule};
 use crate::results::{ResultsError, ResultsFile};
@@ -102,7 +102,61 @@ pub struct Finished {
     pub batch: Batch,
 }
 
+/// Downloads, and nothing else.
+#[derive(Debug)]
+pub struct Errand {
+    /// The time.
+    pub clock: Clock,
+    /// The gate that every request passes.
+    pub gate: Gate,
+    /// What the account allows.
+    pub limits: Limits,
+    /// What downloads say and want.
+    pub downloads: mpsc::Receiver<FromDownloads>,
+}
+
 impl Batch {
+    /// Locks and opens the state file at `path`, whosever it is, to download what it has bought:
+    /// nothing is to be bought with it.
+    ///
+    /// # Errors
+    ///
+    /// There is none, another process has it, or it cannot be used; then it is as it was.
+    pub fn reopen(path: &Path, holder: &str, now: impl Into<Moment>) -> Result<Self, BatchError> {
+        let lock = Lock::acquire(&state_lock_path(path), holder)?;
+        let store = Store::reopen(path, Durability::Full, now)?;
+        Ok(Self { store, lock, durability: Durability::Full })
+    }
+
+    /// Serves downloads until they end or `shutdown` is ready; buys and watches nothing, and leaves
+    /// the results as they are.
+    ///
+    /// # Errors
+    ///
+    /// The state file fails.
+    pub async fn fetch<A: VideoApi, S: EventSink>(
+        self,
+        api: &A,
+        errand: Errand,
+        sink: &mut S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Finished, BatchError> {
+        let Errand { clock, gate, limits, downloads } = errand;
+        let tally = self.store.tally(&Selection::default())?;
+        let spent = self.store.spending()?;
+        let writer = Writer::spawn(self.store, None)?;
+        let config = Config { limits, collect_only: true, ..Config::default() };
+        let schedule = Schedule::new(config, gate, Before { failures: 0, spent }, clock.now());
+        // A queue that has ended.
+        let (_, queue) = mpsc::channel(1);
+        let world = World { api, clock, writer, queue, downloads: Some(downloads), sink };
+        let start = Start { schedule, restored: Vec::new(), tally, spent, grace: Duration::ZERO, halt: None };
+        let ending = engine::run(world, start, shutdown).await?;
+        let (store, _) = ending.writer.finish()?;
+        let batch = Self { store, lock: self.lock, durability: self.durability };
+        Ok(Finished { halt: ending.halt, progress: ending.progress, results: Ok(()), batch })
+    }
+
     /// Locks and opens the state file at `path`, or makes it. `holder` tells others who has it.
     ///
     /// # Errors

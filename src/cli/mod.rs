@@ -15,6 +15,8 @@ pub mod completions;
 pub mod config;
 pub mod confirm;
 pub mod connection;
+pub mod download;
+pub mod downloads;
 pub mod example;
 pub mod exit;
 pub mod export;
@@ -84,6 +86,8 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Find a sheet's mistakes, and what it would cost and take; sends nothing.
     Check(Box<check::CheckArgs>),
+    /// Download what a run has made, later or to another place.
+    Download(Box<download::DownloadCommand>),
     /// Tell how a run stands, also while it goes on.
     Status(status::StatusArgs),
     /// Write the results again, or some of them.
@@ -185,6 +189,7 @@ fn perform(
         // How a run ends does not depend on who reads its events.
         Command::Run(args) => return run::perform(args, environment, screen, stdout),
         Command::Check(args) => check::perform(args, environment, screen, stdout)?,
+        Command::Download(args) => download::perform(args, environment, screen, stdout)?,
         Command::Status(args) => status::perform(args, stdout)?,
         Command::Export(args) => export::perform(args, &mut screen.clone(), stdout)?,
         Command::Verify(args) => verify::perform(args, screen, stdout)?,

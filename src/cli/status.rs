@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::paths::{about_state, locate};
+use crate::clock::wall_time;
 use crate::harmless::{self, Harmless};
 use crate::job::{Limits, Stamp, Status, UnixMillis, Usd};
-use crate::report::wording::{About, Count, Money, Of};
+use crate::report::wording::{About, Bytes, Count, Money, Of, command_line};
 use crate::report::{Counts, Pace, Work, estimate};
-use crate::store::{Selection, Store};
+use crate::store::{DestinationCount, Selection, Store, UnsavedLinks};
 
 /// Tells how a run stands, also while it goes on.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,10 +52,40 @@ struct Standing {
     unanswered: u64,
     doubts: Doubtful,
     cost_usd: Usd,
+    /// What was downloaded to where.
+    downloads: Vec<DestinationTold>,
+    links: LinksTold,
     /// Samples that ended in the last five minutes of the run's clock, a minute.
     ended_per_minute: f64,
     /// How long what is pending takes at this pace, or at the vendor's before there is one.
     estimated_seconds: u64,
+}
+
+/// Videos at one destination.
+#[derive(Debug, Serialize)]
+struct DestinationTold {
+    destination: String,
+    files: u64,
+    bytes: u64,
+    /// Those that could not be had when it was last tried.
+    failed: u64,
+}
+
+/// Links to videos that were downloaded to nowhere.
+#[derive(Debug, Serialize)]
+struct LinksTold {
+    not_downloaded: u64,
+    /// Those that pass 24 hours within six, or have.
+    ending: u64,
+    /// When the oldest of them was made.
+    oldest: Option<String>,
+}
+
+impl DestinationTold {
+    fn of(counts: DestinationCount) -> Self {
+        let DestinationCount { address, files, bytes, failed } = counts;
+        Self { destination: address, files, bytes, failed }
+    }
 }
 
 /// Samples of the sheet that are unknown.
@@ -97,6 +128,11 @@ fn standing(store: &Store) -> anyhow::Result<Standing> {
     let work = Work { waiting: tally.count(Status::Pending), in_flight: 0 };
     let pace = Pace { measured: (per_second > 0.0).then_some(per_second), ..Pace::VENDOR };
     let doubts = store.doubts(0)?;
+    let links = match store.base_url()? {
+        Some(_) => store.unsaved_links(wall_time())?,
+        // A rehearsal's lead nowhere.
+        None => UnsavedLinks::default(),
+    };
     Ok(Standing {
         state: store.path().to_owned(),
         samples: tally.total(),
@@ -110,6 +146,12 @@ fn standing(store: &Store) -> anyhow::Result<Standing> {
             newest: doubts.newest.map(UnixMillis::to_rfc3339),
         },
         cost_usd: store.spending()?,
+        downloads: store.destinations()?.into_iter().map(DestinationTold::of).collect(),
+        links: LinksTold {
+            not_downloaded: links.samples,
+            ending: links.ending,
+            oldest: links.oldest.map(UnixMillis::to_rfc3339),
+        },
         ended_per_minute: (per_second * 600.0).round() / 10.0,
         estimated_seconds: estimate(work, Limits::DOCUMENTED, pace).as_secs(),
     })
@@ -138,6 +180,20 @@ fn tell(standing: &Standing, out: &mut dyn Write) -> std::io::Result<()> {
         }
         writeln!(out, "  run with --retry unknown buys them again, perhaps paying twice")?;
     }
+    for DestinationTold { destination, files, bytes, failed } in &standing.downloads {
+        write!(out, "{} ({}) in {destination}", Of(*files, "video"), Bytes(*bytes))?;
+        if *failed > 0 {
+            write!(out, "; {} could not be had", Count(*failed))?;
+        }
+        writeln!(out)?;
+    }
+    let links = &standing.links;
+    if links.ending > 0 {
+        writeln!(out, "{} not downloaded: links last 24 hours by one of the", Of(links.ending, "video"))?;
+        writeln!(out, "  vendor's pages (15 days by another), and that is over within 6 hours or")?;
+        let state = standing.state.display().to_string();
+        writeln!(out, "  was: {}", command_line(&["batchveo", "download", &state]))?;
+    }
     if standing.counts.0.count(Status::Pending) > 0 {
         let left = About(Duration::from_secs(standing.estimated_seconds));
         writeln!(out, "{} ended a minute; {left} left while it runs", standing.ended_per_minute)?;
@@ -152,6 +208,34 @@ mod tests {
     use crate::manifest::{Format, Options, Reader};
     use crate::schedule::{Change, Transition};
     use crate::store::{Durability, ImportOptions, Owner};
+
+    #[test]
+    fn videos_that_nobody_has_are_told_while_their_links_may_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner::Api { base_url: "https://api.example", key: &|_| [0; 32] };
+        let now = wall_time();
+        let mut store = Store::open(&folder.path().join("s.db"), &owner, Durability::Rehearsal, now).unwrap();
+        let sheet = Box::new("prompt\na\n".as_bytes());
+        let sheet = Reader::new("s", sheet, Format::Csv, &Options::default()).unwrap();
+        assert!(store.import(sheet, &ImportOptions::default()).unwrap().applied);
+        let mut made = |hours: i64| {
+            let completed = UnixMillis(now.0 - hours * 3_600_000);
+            let task = crate::job::TaskId::new("t").unwrap();
+            let urls = vec!["u".to_owned()];
+            let video = crate::job::Video { urls, created: None, completed: Some(completed) };
+            let turn = |transition| Change { sample: SampleId(1), at: Stamp::BIRTH, transition };
+            let accepted = Transition::Accepted { task, attempt: Attempt(1), cost: Usd::ZERO };
+            let ended =
+                Transition::Ended { outcome: Outcome::Succeeded(video), attempts: 1, cost: Usd::ZERO };
+            store.commit(&[turn(Transition::Intended(Attempt(1))), turn(accepted), turn(ended)]).unwrap();
+            let mut text = Vec::new();
+            tell(&standing(&store).unwrap(), &mut text).unwrap();
+            (String::from_utf8(text).unwrap(), serde_json::to_value(standing(&store).unwrap()).unwrap())
+        };
+        let (text, json) = made(19);
+        assert!(text.contains("1 video not downloaded") && text.contains("batchveo download "), "{text}");
+        assert_eq!((&json["links"]["not_downloaded"], &json["links"]["ending"]), (&1.into(), &1.into()));
+    }
 
     #[test]
     fn doubts_are_told_with_what_they_may_cost() {

@@ -23,6 +23,8 @@ mod s3_words;
 mod sample;
 mod sidecar;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod verify;
 

@@ -38,7 +38,7 @@ pub use meter::Meter;
 pub use metrics::{Health, Metrics};
 pub use plain::{Interval, Plain};
 pub use screen::Screen;
-pub use summary::{Facts, NextStep, Stop, Summary};
+pub use summary::{Delivered, Facts, NextStep, Stop, Summary};
 
 use crate::event::{EventSink, Progress, RunEvent};
 

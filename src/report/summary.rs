@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::digest::{Counts, Digest};
 use super::doubts::{BalanceSays, DoubtsTold};
-use super::wording::{Count, HaltReason, Money, Of, Span, command_line, halt_word};
+use super::wording::{Bytes, Count, HaltReason, Money, Of, Span, command_line, halt_word};
 use crate::job::{FailureKind, Status, UnixMillis, Usd};
 use crate::schedule::Halt;
-use crate::store::Doubts;
+use crate::store::{Doubts, UnsavedLinks};
 
 /// How long a link to a video lasts by the vendor's model page. Another of its pages says 24 hours.
 const LINKS_LAST: Duration = Duration::from_hours(15 * 24);
@@ -28,8 +28,12 @@ pub struct Facts {
     pub failures: BTreeMap<FailureKind, u64>,
     /// What is in doubt, of the whole state file.
     pub doubts: Doubts,
-    /// When the earliest video in the state was completed.
-    pub first_completed: Option<UnixMillis>,
+    /// Videos that were not downloaded to anywhere.
+    pub links: UnsavedLinks,
+    /// What is where videos were to be downloaded to, if they were.
+    pub delivered: Option<Delivered>,
+    /// The words of the command that downloads what is not.
+    pub fetch: Vec<String>,
     /// The results file.
     pub results: PathBuf,
     /// The state file.
@@ -41,6 +45,19 @@ pub struct Facts {
     pub simulated: bool,
     /// What the process will exit with.
     pub exit_code: u8,
+}
+
+/// What there is of a run's videos at a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivered {
+    /// Where.
+    pub destination: String,
+    /// Videos there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Samples whose videos are made and not all there.
+    pub left: u64,
 }
 
 /// Why buying stopped.
@@ -86,6 +103,11 @@ pub struct Summary {
     stopped: Option<Stop>,
     results: PathBuf,
     state: PathBuf,
+    downloads: Option<Delivered>,
+    /// Samples made whose videos were not downloaded to anywhere.
+    not_downloaded: u64,
+    /// Of them, those whose links pass 24 hours within six, or have.
+    links_ending: u64,
     links_expire_at: Option<String>,
     next: Vec<NextStep>,
     simulated: bool,
@@ -102,7 +124,7 @@ impl Summary {
         let minutes = elapsed.as_secs_f64() / 60.0;
         let made = digest.made();
         let in_flight = u64::from(last.running) + u64::from(last.submitting);
-        let expiry = facts.first_completed.filter(|_| !facts.simulated).map(|first| {
+        let expiry = facts.links.oldest.filter(|_| !facts.simulated).map(|first| {
             let lasts = i64::try_from(LINKS_LAST.as_millis()).unwrap_or(i64::MAX);
             UnixMillis(first.0.saturating_add(lasts)).to_rfc3339()
         });
@@ -131,6 +153,9 @@ impl Summary {
             failures: facts.failures,
             results: facts.results,
             state: facts.state,
+            downloads: facts.delivered,
+            not_downloaded: facts.links.samples,
+            links_ending: facts.links.ending,
             links_expire_at: expiry,
             simulated: facts.simulated,
             exit_code: facts.exit_code,
@@ -147,11 +172,7 @@ impl Summary {
 fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
     let count = |status| digest.last.tally.count(status);
     let mut steps = Vec::new();
-    let mut step = |what: String, retry: Option<&str>| {
-        let retry = retry.map(|status| ["--retry", status]).into_iter().flatten();
-        let words: Vec<&str> = facts.resume.iter().map(String::as_str).chain(retry).collect();
-        steps.push(NextStep { what, command: command_line(&words) });
-    };
+    let mut step = |what: String, retry: Option<&str>| steps.push(again(facts, what, retry));
     let pending = count(Status::Pending);
     let (timed_out, invalid) = (count(Status::TimedOut), count(Status::Invalid));
     if pending > 0 {
@@ -159,6 +180,12 @@ fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
     } else if timed_out > 0 {
         step(format!("ask once more for {}, already paid for", Of(timed_out, "late video")), None);
     }
+    let left = facts.delivered.as_ref().map_or(facts.links.samples, |delivered| delivered.left);
+    if left > 0 && !facts.simulated {
+        let what = format!("download {}", Of(left, "video"));
+        steps.push(NextStep { what, command: command_line(&facts.fetch) });
+    }
+    let mut step = |what: String, retry: Option<&str>| steps.push(again(facts, what, retry));
     let edited = count(Status::Rejected) + invalid;
     if edited > 0 {
         step(format!("mend in the sheet what {} asked for, then", Of(edited, "refused sample")), None);
@@ -178,6 +205,13 @@ fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<NextStep> {
         }
     }
     steps
+}
+
+/// The command of this run again, perhaps to put samples back.
+fn again(facts: &Facts, what: String, retry: Option<&str>) -> NextStep {
+    let retry = retry.map(|status| ["--retry", status]).into_iter().flatten();
+    let words: Vec<&str> = facts.resume.iter().map(String::as_str).chain(retry).collect();
+    NextStep { what, command: command_line(&words) }
 }
 
 /// What to do about samples that are left, given why they were.
@@ -211,11 +245,11 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "Results   {}", self.results.display())?;
         writeln!(f, "State     {}", self.state.display())?;
+        self.write_downloads(f)?;
         if self.simulated {
             writeln!(f, "Links     lead nowhere: this was a rehearsal")?;
         } else if let Some(expiry) = &self.links_expire_at {
-            writeln!(f, "Links     expire from {expiry} on; another of the vendor's pages says")?;
-            writeln!(f, "          after 24 hours, so download soon")?;
+            self.write_links(f, expiry)?;
         }
         for (place, step) in self.next.iter().enumerate() {
             let label = if place == 0 { "Next" } else { "" };
@@ -227,6 +261,28 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    /// What is not downloaded, and until when it can be. The vendor's pages disagree.
+    fn write_links(&self, f: &mut fmt::Formatter<'_>, expiry: &str) -> fmt::Result {
+        let videos = Of(self.not_downloaded, "video");
+        writeln!(f, "Links     to {videos} not downloaded expire from {expiry} on (15 days,")?;
+        writeln!(f, "          says one of the vendor's pages; 24 hours, says another)")?;
+        if self.links_ending > 0 {
+            let ending = Count(self.links_ending);
+            writeln!(f, "          {ending} of them pass 24 hours within 6 hours, or have: do it now")?;
+        }
+        Ok(())
+    }
+
+    fn write_downloads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Delivered { destination, files, bytes, left }) = &self.downloads else { return Ok(()) };
+        writeln!(f, "Videos    {destination}")?;
+        write!(f, "          {} there ({})", Of(*files, "file"), Bytes(*bytes))?;
+        if *left > 0 {
+            write!(f, ", {} not all there", Of(*left, "sample"))?;
+        }
+        writeln!(f)
+    }
+
     fn write_headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(stop) = &self.stopped {
             writeln!(f, "Stopped: {}", stop.message)?;
@@ -292,7 +348,9 @@ mod tests {
         Facts {
             failures: failures.iter().copied().collect(),
             doubts: Doubts::default(),
-            first_completed: Some(script::BIRTH),
+            links: UnsavedLinks { samples: 3, ending: 0, oldest: Some(script::BIRTH) },
+            delivered: None,
+            fetch: ["batchveo", "download", "prompts.csv"].map(str::to_owned).to_vec(),
             results: "prompts.results.csv".into(),
             state: "prompts.csv.batchveo.db".into(),
             resume: ["batchveo", "run", "prompts.csv"].map(str::to_owned).to_vec(),
@@ -394,8 +452,16 @@ mod tests {
             requests: 1,
             ..Progress::default()
         };
-        let facts = Facts { first_completed: None, ..facts(&[], 3) };
+        let facts = Facts { links: UnsavedLinks::default(), ..facts(&[], 3) };
         insta::assert_snapshot!(both(&Summary::new(&refused, facts)));
+    }
+
+    #[test]
+    fn videos_that_are_not_there_and_links_that_end() {
+        let delivered = Delivered { destination: "/films".into(), files: 7, bytes: 12_345_678, left: 2 };
+        let links = UnsavedLinks { samples: 2, ending: 1, oldest: Some(script::BIRTH) };
+        let facts = Facts { delivered: Some(delivered), links, ..facts(&[], 1) };
+        insta::assert_snapshot!(both(&Summary::new(&digest(&[(Status::Succeeded, 9)], None), facts)));
     }
 
     #[test]

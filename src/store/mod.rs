@@ -123,30 +123,48 @@ impl Store {
         if !found {
             create(path, owner, now.wall)?;
         }
-        let opened = Self::take(path, owner, durability, &now, found);
+        let opened = Self::take(path, Some(owner), durability, &now, found);
         opened.map_err(|error| error.about(path))
     }
 
-    /// Opens the file for writing if it is sound and this owner's; else it stays as it is.
+    /// Opens the state file at `path` for writing, whosever it is.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is not one of ours or of another version; then it is as it was.
+    pub fn reopen(path: &Path, durability: Durability, now: impl Into<Moment>) -> Result<Self, StoreError> {
+        if !schema::inspect(path)? {
+            return Err(StoreError::Missing { path: path.into() });
+        }
+        Self::take(path, None, durability, &now.into(), true).map_err(|error| error.about(path))
+    }
+
+    /// Opens the file for writing if it is sound and this owner's, if there is to be one; else it stays
+    /// as it is.
     fn take(
         path: &Path,
-        owner: &Owner<'_>,
+        owner: Option<&Owner<'_>>,
         durability: Durability,
         now: &Moment,
         found: bool,
     ) -> Result<Self, StoreError> {
         let connection = connect_to_write(path)?;
         let mut store = Self::from_connection(connection, path)?;
-        let is_theirs = match store.check_owner(owner) {
+        let new_owner = match owner.map(|owner| (owner, store.check_owner(owner))) {
             // A run that bought nothing, with a wrong key say, binds nobody.
-            Err(StoreError::OtherOwner { .. }) if store.bought_nothing()? && owner.is_api() => false,
-            checked => checked.map(|()| true)?,
+            Some((owner, Err(StoreError::OtherOwner { .. })))
+                if store.bought_nothing()? && owner.is_api() =>
+            {
+                Some(owner)
+            }
+            Some((_, checked)) => checked.map(|()| None)?,
+            None => None,
         };
         if found {
             store.check_soundness()?;
         }
         store.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        if !is_theirs {
+        if let Some(owner) = new_owner {
             owner.bind(&store.connection)?;
         }
         store.prepare_for_writing(durability)?;
@@ -298,7 +316,12 @@ impl Store {
         Ok(!submitted && simulated.is_none())
     }
 
-    fn check_owner(&self, owner: &Owner<'_>) -> Result<(), StoreError> {
+    /// That the file is this owner's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OtherOwner`] says whose it is.
+    pub fn check_owner(&self, owner: &Owner<'_>) -> Result<(), StoreError> {
         let base_url: Option<String> = meta(&self.connection, "base_url")?;
         let seed: Option<i64> = meta(&self.connection, "simulator_seed")?;
         let salt: Option<[u8; 32]> = meta(&self.connection, "salt")?;

@@ -4,7 +4,7 @@ use rusqlite::params_from_iter;
 
 use super::{Selection, State, Store, StoreError, unsigned};
 use crate::generation::{Generation, GenerationType, Mode, PriceList};
-use crate::job::{FailureKind, Stamp, Status, Tally, UnixMillis, Usd};
+use crate::job::{FailureKind, Stamp, Status, Tally, Usd};
 
 /// Samples of one kind that are still to be bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,17 +106,6 @@ impl Store {
         let micros =
             self.connection.query_one("SELECT ifnull(sum(cost), 0) FROM samples", (), |r| r.get(0))?;
         Ok(Usd::from_micros(unsigned(micros)))
-    }
-
-    /// When the first video that is in the results was completed, by the API's clock if it said so.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn first_completed(&self) -> Result<Option<UnixMillis>, StoreError> {
-        let sql = "SELECT min(ifnull(completed, ?1 + ended)) FROM samples WHERE state = 'succeeded' AND removed = 0";
-        let first: Option<i64> = self.connection.query_one(sql, [self.birth.0], |row| row.get(0))?;
-        Ok(first.map(UnixMillis))
     }
 
     /// How many samples of the sheet have ended after `stamp`.

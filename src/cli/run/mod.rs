@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connection::ConnectionArgs;
+use super::downloads::DownloadArgs;
 use super::metrics::MetricsArgs;
 use super::names::NameArgs;
 use super::paths::RunPaths;
@@ -29,6 +30,7 @@ mod sheet_in;
 mod sinks;
 
 pub use perform::perform;
+pub(super) use perform::{account_of, state_home};
 pub use sheet_in::write_problems;
 
 /// Turns a sheet into videos, and resumes.
@@ -42,6 +44,7 @@ Examples:
                                                         while 5 % of all fails
   batchveo run prompts.csv --limit 3 --mode fast        buy the first three rows
   batchveo run prompts.csv                              and the rest; resumes
+  batchveo run prompts.csv --download                   and have the videos here
   batchveo run prompts.csv --retry failed,timed_out     try these again
   batchveo run prompts.csv --retry unknown              doubts; may pay twice
   batchveo run captions.csv --map prompt=caption --map id=video
@@ -91,6 +94,9 @@ pub struct RunArgs {
     /// Write the end of the run as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub summary: Option<PathBuf>,
+    /// Whether videos are downloaded.
+    #[command(flatten)]
+    pub download: DownloadArgs,
     /// Where figures are shown.
     #[command(flatten)]
     pub metrics: MetricsArgs,
@@ -212,6 +218,8 @@ pub struct RunPlan {
     pub time_scale: TimeScale,
     /// What the run may use: its share of what the account allows.
     pub limits: Limits,
+    /// Where videos are downloaded to, if they are.
+    pub download: Option<String>,
 }
 
 impl RunPlan {
@@ -235,7 +243,8 @@ impl RunPlan {
         };
         let time_scale = TimeScale::allowed(rehearsal.time_scale, destination.peer())?;
         let limits = args.share.of(args.limits.into()).map_err(|error| UsageError(error.to_string()))?;
-        Ok(Self { source, paths, destination, time_scale, limits })
+        let download = args.download.destination(&source, &paths.state, rehearsal.simulate)?;
+        Ok(Self { source, paths, destination, time_scale, limits, download })
     }
 }
 

@@ -17,14 +17,16 @@ use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
+use crate::cli::downloads;
 use crate::cli::exit::Exit;
 use crate::cli::names::assign;
-use crate::cli::paths::{RunPaths, about_state, videos_of};
+use crate::cli::paths::{RunPaths, about_state, state_of, videos_of};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
+use crate::download::{Asking, Ending, Place, Started};
 use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::harmless;
@@ -58,13 +60,14 @@ pub fn perform(
         stdout.flush()?;
         return Ok(exit);
     }
-    let RunPlan { source, paths, destination, time_scale, limits } = RunPlan::resolve(args, environment)?;
+    let RunPlan { source, paths, destination, time_scale, limits, download } =
+        RunPlan::resolve(args, environment)?;
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
     let shown = args.metrics.open(limits, screen)?;
     let metrics = shown.as_ref().map(|shown| shown.metrics.clone());
-    let job = Job { args, source, paths, time_scale, limits, screen: screen.clone(), metrics };
+    let job = Job { args, source, paths, time_scale, limits, download, screen: screen.clone(), metrics };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
@@ -89,6 +92,8 @@ struct Job<'a> {
     time_scale: TimeScale,
     /// What this run may use.
     limits: Limits,
+    /// Where videos are downloaded to, if they are.
+    download: Option<String>,
     screen: Screen,
     metrics: Option<Metrics>,
 }
@@ -140,7 +145,7 @@ impl Job<'_> {
         let owner = Owner::Api { base_url: &address, key: &fingerprint };
         let batch = self.open(&owner, Durability::Full)?;
         let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
-        let account = account_folder(state_home, &address, &key.fingerprint(&ACCOUNT_SALT));
+        let account = account_of(state_home, &address, &key);
         let pace = self.limits.requests_per_minute;
         let holder = self.source.to_string();
         let claim = Claim { share: self.args.share, burst: burst(pace).get(), holder: &holder };
@@ -148,7 +153,7 @@ impl Job<'_> {
         let clock = self.clock(&batch)?;
         let client = Client::new(base_url.clone(), key, Timeouts::default())?;
         let quiet = quiet(part.owed, self.args.limits.rpm);
-        self.drive(batch, &client, clock, quiet, Some(&address)).await
+        self.drive(batch, &client, clock, quiet, Some(base_url)).await
     }
 
     fn open(&self, owner: &Owner<'_>, durability: Durability) -> anyhow::Result<Batch> {
@@ -225,8 +230,10 @@ impl Job<'_> {
         api: &A,
         clock: Clock,
         quiet: Duration,
-        address: Option<&str>,
+        api_at: Option<&BaseUrl>,
     ) -> anyhow::Result<Exit> {
+        let address = api_at.map(ToString::to_string);
+        let address = address.as_deref();
         let (args, selection) = (self.args, self.args.selection());
         let config = args.config(self.limits, batch.store().tally(&selection)?.total(), seed_of(&batch));
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now() + quiet);
@@ -270,6 +277,20 @@ impl Job<'_> {
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
         sinks.metrics = self.metrics.take();
+        let place = self.download.as_deref().map(Place::open).transpose();
+        let place = place.map_err(|error| UsageError(error.to_string()))?;
+        let started = match (place, api_at) {
+            (Some(place), Some(api)) => {
+                self.download = Some(place.address().to_owned());
+                let asking = Asking::ThroughTheEngine;
+                Some(downloads::start(batch.store(), place, api, args.download.transfer, asking)?)
+            }
+            (Some(_) | None, _) => None,
+        };
+        let (inbox, mut poke, ending) = match started {
+            Some(Started { inbox, poke, ending }) => (Some(inbox), Some(poke), Some(ending)),
+            None => (None, None, None),
+        };
         let results = self.paths.results.clone();
         if OutputFormat::of(&results).is_ok_and(|format| !format.grows()) {
             writeln!(self.screen, "{} is written when the run ends.", results.display())?;
@@ -283,7 +304,7 @@ impl Job<'_> {
             prices,
             results,
             grace,
-            downloads: None,
+            downloads: inbox,
         };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
@@ -293,6 +314,9 @@ impl Job<'_> {
         };
         let (finished, asked_to_stop) = {
             let mut fan = sinks.fan();
+            if let Some(poke) = &mut poke {
+                fan = fan.and(poke);
+            }
             let running = batch.run(api, run, &mut fan, shutdown);
             tokio::pin!(running);
             let mut asked_to_stop = None;
@@ -314,6 +338,10 @@ impl Job<'_> {
                 let _ = stop.send(());
             }
         };
+        drop(poke);
+        if let Some(Err(error)) = ending.map(Ending::wait) {
+            writeln!(self.screen, "batchveo: downloads ended early: {:#}", anyhow::Error::from(error))?;
+        }
         self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
     }
 
@@ -357,7 +385,13 @@ impl Job<'_> {
         asked_to_stop: Option<Exit>,
     ) -> anyhow::Result<Exit> {
         let store = finished.batch.store();
-        let exit = self.exit_of(&finished, selection, asked_to_stop)?;
+        let delivered = self.download.as_deref().map(|at| downloads::delivered(store, at)).transpose()?;
+        let exit = match self.exit_of(&finished, selection, asked_to_stop)? {
+            Exit::Succeeded if delivered.as_ref().is_some_and(|delivered| delivered.left > 0) => {
+                Exit::Unsuccessful
+            }
+            exit => exit,
+        };
         let mut failures = BTreeMap::new();
         for count in store.outcomes(&Selection::default())? {
             if let Some(kind) = count.kind {
@@ -368,7 +402,9 @@ impl Job<'_> {
         let facts = Facts {
             failures,
             doubts: store.doubts(DOUBTS_SHOWN)?,
-            first_completed: store.first_completed()?,
+            links: store.unsaved_links(store.birth().at(finished.progress.now))?,
+            delivered,
+            fetch: vec!["batchveo".into(), "download".into(), self.what_to_fetch()],
             results: self.paths.results.clone(),
             state: self.paths.state.clone(),
             resume: resume_words(std::env::args(), finished.halt.is_none()),
@@ -420,6 +456,14 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// What `batchveo download` is to be told: the sheet where that leads to the state file.
+    fn what_to_fetch(&self) -> String {
+        match &self.source {
+            Source::File(sheet) if state_of(sheet, false) == self.paths.state => sheet.display().to_string(),
+            Source::File(_) | Source::Stdin => self.paths.state.display().to_string(),
+        }
+    }
+
     fn exit_of(
         &self,
         finished: &Finished,
@@ -441,6 +485,11 @@ impl Job<'_> {
     }
 }
 
+/// The folder of an account's lock.
+pub(in crate::cli) fn account_of(state_home: &Path, address: &str, key: &ApiKey) -> PathBuf {
+    account_folder(state_home, address, &key.fingerprint(&ACCOUNT_SALT))
+}
+
 /// Pending samples that this run leaves alone.
 fn left_out(batch: &Batch, selection: &Selection) -> anyhow::Result<u64> {
     let pending = |selection| batch.store().tally(selection).map(|tally| tally.count(Status::Pending));
@@ -457,7 +506,7 @@ fn seed_of(batch: &Batch) -> u64 {
 /// # Errors
 ///
 /// The environment names no such folder.
-fn state_home(environment: Environment<'_>) -> Result<PathBuf, UsageError> {
+pub(in crate::cli) fn state_home(environment: Environment<'_>) -> Result<PathBuf, UsageError> {
     let set = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let below_home = || set("HOME").map(|home| home.join(".local/state"));
     set("XDG_STATE_HOME").or_else(below_home).or_else(|| set("LOCALAPPDATA")).ok_or_else(|| {
