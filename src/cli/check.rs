@@ -9,9 +9,10 @@ mod disk;
 
 use super::Environment;
 use super::connection::ConnectionArgs;
+use super::downloads::videos_of;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, takes};
-use super::paths::{state_of, videos_of};
+use super::paths::state_of;
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -37,7 +38,7 @@ Examples:
   batchveo check prompts.csv                       mistakes, cost, time
   batchveo check captions.csv --map prompt=caption
   batchveo check suite.txt --samples 5 --names exact --name '{prompt}-{sample}'
-  batchveo check prompts.csv --download /media/stick
+  batchveo check prompts.csv --download=/media/stick
   batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
 
@@ -53,9 +54,10 @@ pub struct CheckArgs {
     /// What videos are called.
     #[command(flatten)]
     pub names: NameArgs,
-    /// Where videos would go: a folder, or s3://bucket/prefix [default: prompts.videos for prompts.csv]
-    #[arg(long, value_name = "DEST", help_heading = "Videos")]
-    pub download: Option<PathBuf>,
+    /// Where videos would go: a folder, or s3://bucket/prefix; with =, as in --download=films
+    /// [default: prompts.videos for prompts.csv]
+    #[arg(long, value_name = "DEST", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Videos")]
+    pub download: Option<String>,
     /// Print the plan and the problems as JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -175,7 +177,7 @@ pub(super) fn perform_for_run(
         manifest: args.manifest.clone(),
         sheet: args.sheet.clone(),
         names: args.names.clone(),
-        download: None,
+        download: args.download.download.clone(),
         json: false,
         balance: false,
         connection: args.connection.clone(),
@@ -208,7 +210,12 @@ fn check(
     } else {
         None
     };
-    let destination = args.download.clone().unwrap_or_else(|| videos_of(&source, None, false));
+    let beside = || match &source {
+        Source::File(sheet) => videos_of(sheet),
+        Source::Stdin => PathBuf::from("prompts.videos"),
+    };
+    let named = args.download.as_deref().filter(|named| !named.is_empty());
+    let destination = named.map_or_else(beside, PathBuf::from);
     let before = before(&source);
     let rule = args.names.rule(before.as_ref().map(Store::name_rule).transpose()?.flatten());
     let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;

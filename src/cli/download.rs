@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 use super::connection::{ConnectionArgs, NO_KEY};
 use super::downloads::{self, TransferArgs, videos_of_state};
 use super::exit::Exit;
+use super::names::{NameArgs, assign};
 use super::paths::{about_state, locate};
 use super::run::{account_of, state_home};
+use super::sheet::Source;
 use super::signals::Signals;
 use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
@@ -34,6 +36,7 @@ use crate::veo::{ApiKey, BaseUrl, Client, Timeouts};
 Examples:
   batchveo download prompts.csv                     what is not in prompts.videos yet
   batchveo download prompts.csv --to /mnt/films     all of it, elsewhere
+  batchveo download prompts.csv --sidecar           with name.json for name.mp4
   batchveo download prompts.csv.batchveo.db --download-concurrency 32
 
 What is there already is not fetched again, and what broke off goes on where it was.
@@ -55,6 +58,9 @@ pub struct DownloadCommand {
     /// How progress is shown: auto, bar, plain or none
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub progress: ProgressStyle,
+    /// What videos are called that have no name yet.
+    #[command(flatten)]
+    pub names: NameArgs,
     /// How.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -95,9 +101,14 @@ async fn fetch(
         UsageError(format!("{} is of a rehearsal: there are no videos to download", state.display()))
     })?;
     let base_url: BaseUrl = base_url.parse().map_err(|error| UsageError(format!("{error}")))?;
-    let batch = Batch::reopen(state, "batchveo download", Moment::now())?;
+    let mut batch = Batch::reopen(state, "batchveo download", Moment::now())?;
     let to = args.to.clone().or_else(|| last_place(batch.store()));
     let to = to.unwrap_or_else(|| videos_of_state(state).display().to_string());
+    let about = Source::File(state.to_owned());
+    if !assign(&args.names, &about, &mut batch, Path::new(&to), &mut screen)? {
+        writeln!(screen, "Nothing was downloaded: these names cannot be.")?;
+        return Ok(Exit::Refused);
+    }
     let place = Place::open(&to).map_err(|error| UsageError(error.to_string()))?;
     let address = place.address().to_owned();
     let asked = Asked::of(args, environment, &base_url, &batch)?;

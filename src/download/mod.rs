@@ -87,6 +87,8 @@ pub struct Order {
     pub concurrency: NonZeroUsize,
     /// Whether dead links can be asked for again.
     pub asking: Asking,
+    /// Whether a file beside each video says what it is.
+    pub sidecars: bool,
 }
 
 /// Why downloads ended before they were done.
@@ -210,7 +212,10 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, order: Order, messages: mpsc::Sender<FromDownloads>) -> Result<(), DownloadError> {
-        let Order { place, hosts, patience, concurrency, asking } = order;
+        let Order { place, hosts, patience, concurrency, asking, sidecars } = order;
+        if sidecars {
+            self.files.want_particulars();
+        }
         let mark = self.files.mark()?;
         place.prepare(&mark).await?;
         let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);

@@ -17,10 +17,10 @@ use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
-use crate::cli::downloads;
+use crate::cli::downloads::{self, videos_of_state};
 use crate::cli::exit::Exit;
 use crate::cli::names::assign;
-use crate::cli::paths::{RunPaths, about_state, state_of, videos_of};
+use crate::cli::paths::{RunPaths, about_state, state_of};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
@@ -180,10 +180,17 @@ impl Job<'_> {
     /// Names what is about to be bought, where names are asked for or were before; `false` if that is
     /// not possible, which has been said.
     fn name(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
-        let asked = self.args.names.is_given() || batch.store().name_rule()?.is_some();
-        let simulated = self.args.rehearsal.simulate;
-        let destination = videos_of(&self.source, Some(&self.paths.state), simulated);
-        Ok(!asked || assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?)
+        let named_before = batch.store().name_rule()?.is_some();
+        if self.download.is_none() && !named_before && !self.args.names.is_given() {
+            return Ok(true);
+        }
+        let beside = || videos_of_state(&self.paths.state);
+        let destination = self.download.as_ref().map_or_else(beside, PathBuf::from);
+        let named = assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?;
+        if !named {
+            writeln!(self.screen, "Nothing was bought: these names cannot be.")?;
+        }
+        Ok(named)
     }
 
     /// Puts back what `--retry` names, and says what that may cost.
