@@ -85,7 +85,8 @@ pub fn assign(
     }
     if let Some(other) = naming.other_rule {
         let kept = Of(naming.kept, "video");
-        writeln!(screen, "{kept} bought under {} keep their names; the others get new ones.", Flags(&other))?;
+        let others = if naming.samples > naming.kept { "; the others get new ones" } else { "" };
+        writeln!(screen, "{kept} bought under {} keep their names{others}.", Flags(&other))?;
     }
     Ok(true)
 }
