@@ -9,10 +9,9 @@ mod disk;
 
 use super::Environment;
 use super::connection::ConnectionArgs;
-use super::downloads::videos_of;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, takes};
-use super::paths::state_of;
+use super::paths::{state_of, videos_of};
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -210,10 +209,7 @@ fn check(
     } else {
         None
     };
-    let beside = || match &source {
-        Source::File(sheet) => videos_of(sheet),
-        Source::Stdin => PathBuf::from("prompts.videos"),
-    };
+    let beside = || videos_of(&source, None, false);
     let named = args.download.as_deref().filter(|named| !named.is_empty());
     let destination = named.map_or_else(beside, PathBuf::from);
     let before = before(&source);

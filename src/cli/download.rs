@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::connection::{ConnectionArgs, NO_KEY};
-use super::downloads::{self, TransferArgs, videos_of_state};
+use super::downloads::{self, TransferArgs};
 use super::exit::Exit;
 use super::names::{NameArgs, assign};
-use super::paths::{about_state, locate};
+use super::paths::{about_state, locate, videos_of};
 use super::run::{account_of, state_home};
 use super::sheet::Source;
 use super::signals::Signals;
@@ -103,7 +103,7 @@ async fn fetch(
     let base_url: BaseUrl = base_url.parse().map_err(|error| UsageError(format!("{error}")))?;
     let mut batch = Batch::reopen(state, "batchveo download", Moment::now())?;
     let to = args.to.clone().or_else(|| last_place(batch.store()));
-    let to = to.unwrap_or_else(|| videos_of_state(state).display().to_string());
+    let to = to.unwrap_or_else(|| videos_of(&Source::Stdin, Some(state), false).display().to_string());
     let about = Source::File(state.to_owned());
     if !assign(&args.names, &about, &mut batch, Path::new(&to), &mut screen)? {
         writeln!(screen, "Nothing was downloaded: these names cannot be.")?;

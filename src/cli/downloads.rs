@@ -1,10 +1,10 @@
 //! Options about downloads, and how downloads are started from them.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::UsageError;
-use super::paths::STATE_SUFFIX;
+use super::paths::videos_of;
 use super::sheet::Source;
 use crate::download::{self, Asking, Order, Place, Started};
 use crate::hosts::{Hosts, Patience};
@@ -67,28 +67,8 @@ impl DownloadArgs {
         if !named.is_empty() {
             return Ok(Some(named.to_owned()));
         }
-        let sheet = match source {
-            Source::File(sheet) => sheet.clone(),
-            Source::Stdin => sheet_of(state),
-        };
-        Ok(Some(videos_of(&sheet).display().to_string()))
+        Ok(Some(videos_of(source, Some(state), false).display().to_string()))
     }
-}
-
-/// The folder of a sheet's videos: `prompts.videos`.
-pub(super) fn videos_of(sheet: &Path) -> PathBuf {
-    sheet.with_extension("videos")
-}
-
-/// The folder for the videos of a state file: that of its sheet.
-pub(super) fn videos_of_state(state: &Path) -> PathBuf {
-    videos_of(&sheet_of(state))
-}
-
-/// The sheet that a state file is named after.
-fn sheet_of(state: &Path) -> PathBuf {
-    let name = state.to_string_lossy();
-    name.strip_suffix(STATE_SUFFIX).map_or_else(|| state.to_owned(), PathBuf::from)
 }
 
 /// Starts downloads of what `store` has and `place` has not.
@@ -153,6 +133,5 @@ mod tests {
         assert_eq!(to(args(None, false), &file()), None);
         let error = args(Some(""), false).destination(&file(), Path::new("s"), true).unwrap_err();
         assert!(error.to_string().contains("batchveo simulate"), "{error}");
-        assert_eq!(videos_of_state(Path::new("p.csv.batchveo.db")), Path::new("p.videos"));
     }
 }

@@ -76,6 +76,20 @@ fn results_of(sheet: &Path, simulated: bool) -> PathBuf {
     sheet.with_file_name(name)
 }
 
+/// Where the videos of a sheet go: `prompts.videos` beside it, or beside the state file of one from
+/// standard input.
+#[must_use]
+pub fn videos_of(source: &Source, state: Option<&Path>, simulated: bool) -> PathBuf {
+    let sheet = match (source, state) {
+        (Source::File(sheet), _) => sheet.clone(),
+        (Source::Stdin, Some(state)) => unsuffixed(state),
+        (Source::Stdin, None) => PathBuf::from("prompts"),
+    };
+    let mut name = OsString::from(sheet.file_stem().unwrap_or(sheet.as_os_str()));
+    name.push(if simulated { ".simulated.videos" } else { ".videos" });
+    sheet.with_file_name(name)
+}
+
 /// `state` without the part of its name that says it is one, with an extension to lose.
 fn unsuffixed(state: &Path) -> PathBuf {
     let name = state.to_string_lossy();

@@ -218,6 +218,7 @@ impl Loop {
         }
         let mark = self.files.mark()?;
         place.prepare(&mark).await?;
+        settle(&place, &self.files).await;
         let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
         let what = (place, hosts.client(patience)?, asking);
         let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
@@ -268,6 +269,8 @@ impl Loop {
         }
         desk.stand(|all| all.bytes_per_second = 0);
         desk.tell_standing();
+        drop(under_way);
+        settle(&desk.place, &self.files).await;
         Ok(())
     }
 
@@ -285,6 +288,13 @@ impl Loop {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Puts the list of what is saved in order. The videos are none the worse without it.
+async fn settle(place: &Place, files: &Files) {
+    if let Err(error) = place.settle_list(files).await {
+        tracing::warn!(%error, "the list of what is saved is not in order");
     }
 }
 

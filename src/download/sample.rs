@@ -11,6 +11,7 @@ use super::desk::{Desk, Stopped, WaitsForRoom};
 use super::links::{Asked, ask};
 use super::place::{Content, DraftId, Found, PlaceError};
 use super::sidecar::{sidecar, sidecar_path};
+use super::sums::Sum;
 use super::transfer::{Broken, Whole, fetch};
 use crate::event::DownloadEvent;
 use crate::schedule::retry::FullJitter;
@@ -53,6 +54,9 @@ pub(super) async fn save(desk: &Desk, mut to_save: ToSave) {
         match saved {
             Ok(SavedFile { path, bytes, sha256 }) => {
                 desk.stand(|all| all.saved += 1);
+                if let Err(error) = desk.place.list(&Sum { path: path.clone(), sha256 }) {
+                    tracing::debug!(%error, "listed when downloads end");
+                }
                 desk.tell(DownloadEvent::Saved { sample, part, bytes, path, sha256 }).await;
             }
             Err(Unsaved::Failed(why)) => {

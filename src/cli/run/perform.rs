@@ -17,10 +17,10 @@ use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
-use crate::cli::downloads::{self, videos_of_state};
+use crate::cli::downloads;
 use crate::cli::exit::Exit;
 use crate::cli::names::assign;
-use crate::cli::paths::{RunPaths, about_state, state_of};
+use crate::cli::paths::{RunPaths, about_state, state_of, videos_of};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
 use crate::cli::signals::Signals;
@@ -184,7 +184,8 @@ impl Job<'_> {
         if self.download.is_none() && !named_before && !self.args.names.is_given() {
             return Ok(true);
         }
-        let beside = || videos_of_state(&self.paths.state);
+        let simulated = self.args.rehearsal.simulate;
+        let beside = || videos_of(&self.source, Some(&self.paths.state), simulated);
         let destination = self.download.as_ref().map_or_else(beside, PathBuf::from);
         let named = assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?;
         if !named {

@@ -1,0 +1,191 @@
+//! Downloads by the binary, whole, from the simulator over HTTP: cut, expired, killed and resumed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[expect(dead_code, reason = "shared with other tests, which use more of it")]
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use batchveo::simulator::read_video;
+use serde_json::Value;
+use support::{Folder, Server};
+
+const KEY: &str = "recognisable-key-0123456789";
+const KEYED: [(&str, &str); 1] = [("BATCHVEO_API_KEY", KEY)];
+
+fn against(server: &Server, rest: &str) -> String {
+    format!("run p.csv --mode fast --base-url {} --time-scale 400 --progress none {rest}", server.url())
+}
+
+/// Every file below `folder` that is a whole video, by its name, and that no two are one video.
+fn whole_videos(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut videos = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() || name == "SHA256SUMS" {
+            continue;
+        }
+        let video = read_video(File::open(&path).unwrap()).unwrap();
+        assert!(videos.insert(video.unwrap_or_else(|| panic!("{name} is not whole"))), "{name} is another's");
+        names.insert(name);
+    }
+    names
+}
+
+fn names(rows: usize, extension: &str) -> BTreeSet<String> {
+    (0..rows).map(|row| format!("row-{row}{extension}")).collect()
+}
+
+fn drafts(folder: &Folder) -> usize {
+    fs::read_dir(folder.path("p.videos/.batchveo")).unwrap().count()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
+}
+
+#[test]
+fn every_video_is_there_whole_whatever_breaks_on_the_way() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 30);
+    folder.write(
+        "bad.toml",
+        "[videos]\ncut = 0.2\nwrong_length = 0.1\nnot_video = 0.1\nbytes = \"20000..300000\"\n",
+    );
+    let server = Server::start(&folder, &format!("--time-scale 400 --key {KEY} --scenario bad.toml"));
+    let run = folder.run(&against(&server, "--download --summary s.json --events e.ndjson"), &KEYED);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert_eq!(whole_videos(&folder.path("p.videos")), names(30, ".mp4"));
+    assert_eq!(drafts(&folder), 0, "a draft is left");
+    let judge = server.judge();
+    assert_eq!(judge["held"], true, "{judge}");
+    assert_eq!(judge["videos"]["with_key"], 0, "{judge}");
+    assert!(judge["videos"]["spoilt"].as_u64().unwrap() > 0, "nothing went wrong: {judge}");
+    for row in folder.results("p.results.csv") {
+        let file = row["file"].clone();
+        assert!(file.ends_with(&format!("{}.mp4", row["id"])) && Path::new(&file).is_file(), "{file}");
+    }
+    let summary = json(&fs::read_to_string(folder.path("s.json")).unwrap());
+    assert_eq!((&summary["downloads"]["files"], &summary["downloads"]["left"]), (&30.into(), &0.into()));
+    let events = fs::read_to_string(folder.path("e.ndjson")).unwrap();
+    assert_eq!(events.lines().filter(|line| line.contains(r#""event":"saved""#)).count(), 30);
+    let status = json(&folder.run("status p.csv --json", &[]).stdout());
+    assert_eq!(
+        (&status["downloads"][0]["files"], &status["links"]["not_downloaded"]),
+        (&30.into(), &0.into())
+    );
+    assert_eq!(folder.run("verify p.videos", &[]).code(), Some(0));
+
+    // Again: nothing is fetched.
+    let again = folder.run(&against(&server, "--download"), &KEYED);
+    assert_eq!(again.code(), Some(0), "{}", again.stderr());
+    assert_eq!(server.judge()["videos"]["requests"], judge["videos"]["requests"]);
+}
+
+#[test]
+fn nothing_whole_is_fetched_again_after_a_kill() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 24);
+    folder.write("slow.toml", "[videos]\nbytes = \"400000..500000\"\nrate_in_all = 10000\n");
+    let server = Server::start(&folder, "--time-scale 400 --scenario slow.toml");
+    let line = against(&server, "--download --download-concurrency 4");
+    let mut kills = 0;
+    for files in [3, 9, 15] {
+        let mut run = folder.start(&line, &KEYED);
+        for _ in 0..4_000 {
+            let there = fs::read_dir(folder.path("p.videos")).map(Iterator::count).unwrap_or(0);
+            if there > files {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        run.kill();
+        kills += 1;
+    }
+    let last = folder.run(&line, &KEYED);
+    assert_eq!(last.code(), Some(0), "{}", last.stderr());
+    assert_eq!(whole_videos(&folder.path("p.videos")), names(24, ".mp4"));
+    assert_eq!(drafts(&folder), 0, "a draft is left");
+    let judge = server.judge();
+    let videos = &judge["videos"];
+    assert_eq!((&judge["bought_twice"], &videos["whole_of_one"]), (&0.into(), &1.into()), "{judge}");
+    // A kill cuts four videos, and each goes on where it was; what was on its way is sent again.
+    let again = videos["bytes_sent"].as_u64().unwrap() - videos["bytes"].as_u64().unwrap();
+    assert!(again < kills * 4 * 500_000, "{judge}");
+}
+
+#[test]
+fn what_was_not_downloaded_is_later_and_dead_links_are_asked_for_again() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 6);
+    folder.write("dying.toml", "[videos]\nexpire = \"10m\"\nlinks = 2\nbytes = \"5000..9000\"\n");
+    let server = Server::start(&folder, "--time-scale 400 --scenario dying.toml");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    // Ten minutes of the server's, and a little.
+    std::thread::sleep(Duration::from_millis(2_000));
+    let keyless = folder.run("download p.csv --progress none", &[]);
+    assert_eq!(keyless.code(), Some(1), "{}", keyless.stderr());
+    assert!(keyless.stderr().contains("no API key"), "{}", keyless.stderr());
+    let keyed = folder.run("download p.csv --progress none", &KEYED);
+    assert_eq!(keyed.code(), Some(0), "{}", keyed.stderr());
+    let all: BTreeSet<_> = names(6, ".mp4").into_iter().chain(names(6, ".2.mp4")).collect();
+    assert_eq!(whole_videos(&folder.path("p.videos")), all);
+    assert!(folder.holds(KEY).is_none());
+
+    // Elsewhere all of it, and here nothing new; the newest copy is the one in the results.
+    let elsewhere = folder.run("download p.csv --to other --progress none", &KEYED);
+    assert_eq!(elsewhere.code(), Some(0), "{}", elsewhere.stderr());
+    assert_eq!(whole_videos(&folder.path("other")), all);
+    let export = folder.run("export p.csv -o -", &[]);
+    assert_eq!(export.stdout().matches("/other/row-").count(), 6, "{}", export.stdout());
+    assert_eq!(server.judge()["bought_twice"], 0);
+}
+
+#[test]
+fn a_file_in_the_way_is_never_replaced_and_an_interruption_keeps_what_came() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 3);
+    fs::create_dir(folder.path("p.videos")).unwrap();
+    folder.write("p.videos/row-1.mp4", "mine");
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    let run = folder.run(&against(&server, "--download --events e.ndjson"), &KEYED);
+    assert_eq!(run.code(), Some(1), "{}", run.stderr());
+    assert_eq!(fs::read_to_string(folder.path("p.videos/row-1.mp4")).unwrap(), "mine");
+    let events = fs::read_to_string(folder.path("e.ndjson")).unwrap();
+    assert!(events.contains("row-1.mp4 is there already"), "{events}");
+    assert!(run.stderr().contains("batchveo download p.csv"), "{}", run.stderr());
+    fs::remove_file(folder.path("p.videos/row-1.mp4")).unwrap();
+    // Its draft is whole: it only gets its name.
+    let before = server.judge()["videos"]["requests"].clone();
+    assert_eq!(folder.run("download p.csv --progress none", &KEYED).code(), Some(0));
+    assert_eq!(server.judge()["videos"]["requests"], before);
+    assert_eq!(whole_videos(&folder.path("p.videos")), names(3, ".mp4"));
+}
+
+#[test]
+fn a_rehearsal_has_nothing_to_download() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let run = folder.run("run p.csv --simulate --download", &[]);
+    assert_eq!(run.code(), Some(2));
+    assert!(run.stderr().contains("batchveo simulate"), "{}", run.stderr());
+    let run = folder.run("run p.csv --simulate --time-scale max --download --no-download", &[]);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    let later = folder.run("download p.csv.simulated.batchveo.db", &[]);
+    assert_eq!(later.code(), Some(2));
+    assert!(later.stderr().contains("rehearsal"), "{}", later.stderr());
+}
+
+/// The name of the sheet is none of the option's: a place goes with an equals sign.
+#[test]
+fn download_takes_no_word_that_is_not_its_own() {
+    let folder = Folder::new();
+    let run = folder.run("run --download absent.csv --base-url http://127.0.0.1:9", &KEYED);
+    assert!(run.stderr().contains("absent.csv"), "{}", run.stderr());
+}
