@@ -148,16 +148,7 @@ fn benchmark_suites_get_the_names_they_look_up() {
     let (plan, code) = check(
         folder.path(),
         "chronomagic-1649.csv",
-        &[
-            "--map",
-            "prompt=name",
-            "--names",
-            "exact",
-            "--name",
-            "{prompt:.180}-{row}",
-            "--download",
-            "s3://b/p",
-        ],
+        &["--map", "prompt=name", "--names", "exact", "--name", "{prompt:.180}-{row}", "--download=s3://b/p"],
     );
     assert_eq!((code, &plan["disk"]["free_bytes"]), (0, &Value::Null), "{}", plan["problems"]);
 }

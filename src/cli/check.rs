@@ -11,7 +11,7 @@ use super::Environment;
 use super::connection::ConnectionArgs;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, takes};
-use super::paths::videos_of;
+use super::paths::{state_of, videos_of};
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -37,7 +37,7 @@ Examples:
   batchveo check prompts.csv                       mistakes, cost, time
   batchveo check captions.csv --map prompt=caption
   batchveo check suite.txt --samples 5 --names exact --name '{prompt}-{sample}'
-  batchveo check prompts.csv --download /media/stick
+  batchveo check prompts.csv --download=/media/stick
   batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
 
@@ -53,9 +53,10 @@ pub struct CheckArgs {
     /// What videos are called.
     #[command(flatten)]
     pub names: NameArgs,
-    /// Where videos would go: a folder, or s3://bucket/prefix [default: prompts.videos for prompts.csv]
-    #[arg(long, value_name = "DEST", help_heading = "Videos")]
-    pub download: Option<PathBuf>,
+    /// Where videos would go: a folder, or s3://bucket/prefix; with =, as in --download=films
+    /// [default: prompts.videos for prompts.csv]
+    #[arg(long, value_name = "DEST", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Videos")]
+    pub download: Option<String>,
     /// Print the plan and the problems as JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -175,7 +176,7 @@ pub(super) fn perform_for_run(
         manifest: args.manifest.clone(),
         sheet: args.sheet.clone(),
         names: args.names.clone(),
-        download: None,
+        download: args.download.download.clone(),
         json: false,
         balance: false,
         connection: args.connection.clone(),
@@ -208,10 +209,14 @@ fn check(
     } else {
         None
     };
-    let destination = args.download.clone().unwrap_or_else(|| videos_of(&source, None, false));
-    let rule = args.names.rule(None);
+    let beside = || videos_of(&source, None, false);
+    let named = args.download.as_deref().filter(|named| !named.is_empty());
+    let destination = named.map_or_else(beside, PathBuf::from);
+    let before = before(&source);
+    let rule = args.names.rule(before.as_ref().map(Store::name_rule).transpose()?.flatten());
     let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;
-    let found = Found { import, naming, rule, destination, balance };
+    let saved = before.as_ref().map(mean_of_saved).transpose()?.flatten();
+    let found = Found { import, naming, rule, destination, saved, balance };
     let plan = plan(args, found, &store, selection, paid_retries)?;
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
@@ -223,12 +228,34 @@ fn check(
     Ok(if plan.problem_count == 0 { Exit::Succeeded } else { Exit::Refused })
 }
 
+/// The state file of earlier runs of the sheet, if there is one that can be read: the plan is about
+/// the sheet, and `run` says what is wrong with the other.
+fn before(source: &Source) -> Option<Store> {
+    let Source::File(sheet) = source else { return None };
+    let state = state_of(sheet, false);
+    if !state.is_file() {
+        return None;
+    }
+    let opened = Store::read_only(&state);
+    opened.inspect_err(|error| tracing::debug!(%error, "the state file is not looked at")).ok()
+}
+
+/// Bytes of a video in the mean of those saved anywhere.
+fn mean_of_saved(store: &Store) -> anyhow::Result<Option<u64>> {
+    let saved = store.destinations()?;
+    let (files, bytes) =
+        saved.iter().fold((0, 0_u64), |sum, to| (sum.0 + to.files, sum.1.saturating_add(to.bytes)));
+    Ok(bytes.checked_div(files))
+}
+
 /// What was found out about a sheet.
 struct Found {
     import: Import,
     naming: Naming,
     rule: NameRule,
     destination: PathBuf,
+    /// Bytes of a video in the mean of those that the sheet's runs saved.
+    saved: Option<u64>,
     balance: Option<Usd>,
 }
 
@@ -239,9 +266,9 @@ fn plan(
     selection: &Selection,
     paid_retries: u64,
 ) -> anyhow::Result<Plan> {
-    let Found { import, naming, rule, destination, balance: balance_usd } = found;
+    let Found { import, naming, rule, destination, saved, balance: balance_usd } = found;
     let planned = store.plan(selection, args.price.list)?;
-    let disk = Disk::of(&planned, &destination, None);
+    let disk = Disk::of(&planned, &destination, saved);
     let lines: Vec<Line> = planned
         .into_iter()
         .map(|line| Line {

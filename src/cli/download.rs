@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::connection::{ConnectionArgs, NO_KEY};
 use super::downloads::{self, TransferArgs};
 use super::exit::Exit;
-use super::names::takes;
+use super::names::{NameArgs, assign};
 use super::paths::{about_state, locate, videos_of};
 use super::run::{account_of, state_home};
 use super::sheet::Source;
@@ -22,7 +22,6 @@ use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Place, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, TaskId};
-use crate::names::NameRule;
 use crate::report::wording::{Bytes, Of};
 use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
 use crate::schedule::Halt;
@@ -37,6 +36,7 @@ use crate::veo::{ApiKey, BaseUrl, Client, Timeouts};
 Examples:
   batchveo download prompts.csv                     what is not in prompts.videos yet
   batchveo download prompts.csv --to /mnt/films     all of it, elsewhere
+  batchveo download prompts.csv --sidecar           with name.json for name.mp4
   batchveo download prompts.csv.batchveo.db --download-concurrency 32
 
 What is there already is not fetched again, and what broke off goes on where it was.
@@ -58,6 +58,9 @@ pub struct DownloadCommand {
     /// How progress is shown: auto, bar, plain or none
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub progress: ProgressStyle,
+    /// What videos are called that have no name yet.
+    #[command(flatten)]
+    pub names: NameArgs,
     /// How.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -99,13 +102,13 @@ async fn fetch(
     })?;
     let base_url: BaseUrl = base_url.parse().map_err(|error| UsageError(format!("{error}")))?;
     let mut batch = Batch::reopen(state, "batchveo download", Moment::now())?;
-    if batch.store().name_rule()?.is_none() {
-        // Bought by a run that thought of no files.
-        let rule = NameRule::default();
-        batch.assign_names(&rule, &takes(rule.style, Path::new("."))?)?;
-    }
     let to = args.to.clone().or_else(|| last_place(batch.store()));
     let to = to.unwrap_or_else(|| videos_of(&Source::Stdin, Some(state), false).display().to_string());
+    let about = Source::File(state.to_owned());
+    if !assign(&args.names, &about, &mut batch, Path::new(&to), &mut screen)? {
+        writeln!(screen, "Nothing was downloaded: these names cannot be.")?;
+        return Ok(Exit::Refused);
+    }
     let place = Place::open(&to).map_err(|error| UsageError(error.to_string()))?;
     let address = place.address().to_owned();
     let asked = Asked::of(args, environment, &base_url, &batch)?;

@@ -19,6 +19,9 @@ pub struct TransferArgs {
     /// Videos under way at once
     #[arg(long, value_name = "N", default_value = "8")]
     pub download_concurrency: NonZeroUsize,
+    /// Put a file beside each video that says what it is: name.json for name.mp4
+    #[arg(long)]
+    pub sidecar: bool,
     /// Call hosts of private networks too; a link may name any that this machine can reach
     #[arg(long)]
     pub allow_private_hosts: bool,
@@ -87,6 +90,7 @@ pub(super) fn start(
         patience: Patience::default(),
         concurrency: args.download_concurrency,
         asking,
+        sidecars: args.sidecar,
     };
     Ok(download::start(files, order)?)
 }
@@ -114,6 +118,7 @@ mod tests {
             no_download,
             transfer: TransferArgs {
                 download_concurrency: NonZeroUsize::new(8).unwrap(),
+                sidecar: false,
                 allow_private_hosts: false,
             },
         };

@@ -63,8 +63,8 @@ pub fn takes(style: Style, destination: &Path) -> anyhow::Result<FileSystem> {
     }
 }
 
-/// Names the samples of `batch` for `destination` before anything is bought; `false` if they cannot be
-/// named, which has been said.
+/// Names the samples of `batch` for `destination`; `false` if they cannot be named, for reasons that
+/// have been told.
 ///
 /// # Errors
 ///
@@ -81,12 +81,12 @@ pub fn assign(
     let naming = batch.assign_names(&rule, &takes(rule.style, destination)?)?;
     if naming.problem_count > 0 {
         write_problems(source, &naming.problems, naming.problem_count, screen)?;
-        writeln!(screen, "Nothing was bought: these names cannot be.")?;
         return Ok(false);
     }
     if let Some(other) = naming.other_rule {
         let kept = Of(naming.kept, "video");
-        writeln!(screen, "{kept} bought under {} keep their names; the others get new ones.", Flags(&other))?;
+        let others = if naming.samples > naming.kept { "; the others get new ones" } else { "" };
+        writeln!(screen, "{kept} bought under {} keep their names{others}.", Flags(&other))?;
     }
     Ok(true)
 }

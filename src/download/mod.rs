@@ -21,6 +21,7 @@ mod place;
 #[cfg(feature = "bucket")]
 mod s3_words;
 mod sample;
+mod sidecar;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use folder::Folder;
 pub use links::Asking;
 pub use listing::ListingError;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
+pub use sidecar::{sidecar, sidecar_path};
 pub use sums::{SUMS, Sum};
 pub use verify::{Finding, Verified, verify};
 
@@ -85,6 +87,8 @@ pub struct Order {
     pub concurrency: NonZeroUsize,
     /// Whether dead links can be asked for again.
     pub asking: Asking,
+    /// Whether a file beside each video says what it is.
+    pub sidecars: bool,
 }
 
 /// Why downloads ended before they were done.
@@ -208,7 +212,10 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, order: Order, messages: mpsc::Sender<FromDownloads>) -> Result<(), DownloadError> {
-        let Order { place, hosts, patience, concurrency, asking } = order;
+        let Order { place, hosts, patience, concurrency, asking, sidecars } = order;
+        if sidecars {
+            self.files.want_particulars();
+        }
         let mark = self.files.mark()?;
         place.prepare(&mark).await?;
         settle(&place, &self.files).await;

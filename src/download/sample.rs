@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::desk::{Desk, Stopped, WaitsForRoom};
 use super::links::{Asked, ask};
 use super::place::{Content, DraftId, Found, PlaceError};
+use super::sidecar::{sidecar, sidecar_path};
 use super::sums::Sum;
 use super::transfer::{Broken, Whole, fetch};
 use crate::event::DownloadEvent;
@@ -98,8 +99,22 @@ impl Saving<'_> {
     }
 
     async fn saved(&self, file: SavedFile) -> Result<SavedFile, Unsaved> {
+        self.describe(&file).await?;
         self.desk.note(&self.to_save.task, self.part, NoteOf::Saved(file.clone())).await?;
         Ok(file)
+    }
+
+    /// Puts a file beside the video that says what it is, where that is wanted. Until it is there the
+    /// video does not count as saved, so that the next process goes on from here.
+    async fn describe(&self, file: &SavedFile) -> Result<(), Unsaved> {
+        let Some(particulars) = &self.to_save.particulars else { return Ok(()) };
+        let place = usize::try_from(self.part - 1).unwrap_or(usize::MAX);
+        let url = self.to_save.urls.get(place).map_or("", String::as_str);
+        let path = sidecar_path(&file.path);
+        let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
+        let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
+        let put = self.desk.place.put(&path, text.into()).await;
+        put.map_err(|error| failed(with_cause(&error)))
     }
 
     /// Fetches the video and gives it its name, however often that is to be tried.

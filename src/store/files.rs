@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
-use super::{Store, StoreError, connect_to_write, meta, schema, stored, unsigned};
+use super::{Particulars, Store, StoreError, connect_to_write, meta, schema, stored, unsigned};
 use crate::job::{SampleId, TaskId, UnixMillis};
 use crate::names::{Folding, fold};
 
@@ -51,6 +51,8 @@ pub struct ToSave {
     pub urls: Vec<String>,
     /// What is known of each at this destination, in the same order.
     pub parts: Vec<Standing>,
+    /// All that is known of the sample, where that was asked for.
+    pub particulars: Option<Box<Particulars>>,
 }
 
 /// How a video stands at a destination.
@@ -129,6 +131,7 @@ pub struct Files {
     /// these that ended at it.
     after: i64,
     handed_out: HashSet<i64>,
+    with_particulars: bool,
 }
 
 impl Store {
@@ -151,7 +154,7 @@ impl Store {
         let sql = "SELECT id FROM destinations WHERE address = ?1";
         let destination = connection.query_one(sql, [address], |row| row.get(0))?;
         let store = Self::from_connection(connection, &self.path)?;
-        Ok(Files { store, destination, after: i64::MIN, handed_out: HashSet::new() })
+        Ok(Files { store, destination, after: i64::MIN, handed_out: HashSet::new(), with_particulars: false })
     }
 
     /// A short word for this state file that no other has, the same in every process.
@@ -264,6 +267,11 @@ impl StoreError {
 }
 
 impl Files {
+    /// From now on [`Files::next`] tells all that is known of a sample.
+    pub const fn want_particulars(&mut self) {
+        self.with_particulars = true;
+    }
+
     /// The next samples that are made and not saved here, the longest made first, at most about
     /// `most` of them. Each is handed out once; those that could not be had are for the next process.
     ///
@@ -306,7 +314,8 @@ impl Files {
             let others = (2..).take(urls.len().saturating_sub(1)).map(|part| self.name_of_part(&first, part));
             let others = others.collect::<Result<Vec<_>, _>>()?;
             let names = std::iter::once(first).chain(others).collect();
-            Ok(ToSave { sample, task, names, urls, parts })
+            let particulars = self.with_particulars.then(|| self.store.particulars(sample)).transpose()?;
+            Ok(ToSave { sample, task, names, urls, parts, particulars: particulars.map(Box::new) })
         };
         found.into_iter().map(to_save).collect()
     }

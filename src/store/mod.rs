@@ -20,6 +20,7 @@ mod import;
 mod lock;
 mod names;
 mod outcome;
+mod particulars;
 mod queue;
 mod reserve;
 mod restore;
@@ -50,6 +51,7 @@ pub use import::{Differences, Import, ImportError, ImportOptions, PROBLEMS_SHOWN
 pub use lock::{Lock, LockError, state_lock_path};
 pub use names::{Naming, NamingError};
 pub use outcome::{ResultFilter, ResultRow};
+pub use particulars::Particulars;
 pub use queue::{QUEUE_LENGTH, spawn as spawn_queue};
 pub use retry::Retried;
 pub use selection::Selection;

@@ -180,12 +180,18 @@ impl Job<'_> {
     /// Names what is about to be bought, where names are asked for or were before; `false` if that is
     /// not possible, which has been said.
     fn name(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
-        let asked =
-            self.args.names.is_given() || self.download.is_some() || batch.store().name_rule()?.is_some();
+        let named_before = batch.store().name_rule()?.is_some();
+        if self.download.is_none() && !named_before && !self.args.names.is_given() {
+            return Ok(true);
+        }
         let simulated = self.args.rehearsal.simulate;
         let beside = || videos_of(&self.source, Some(&self.paths.state), simulated);
         let destination = self.download.as_ref().map_or_else(beside, PathBuf::from);
-        Ok(!asked || assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?)
+        let named = assign(&self.args.names, &self.source, batch, &destination, &mut self.screen)?;
+        if !named {
+            writeln!(self.screen, "Nothing was bought: these names cannot be.")?;
+        }
+        Ok(named)
     }
 
     /// Puts back what `--retry` names, and says what that may cost.

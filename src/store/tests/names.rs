@@ -175,3 +175,15 @@ fn a_file_without_the_table_has_no_names() {
     assign(&mut store, "{id}", Style::Portable);
     assert_eq!(shown(&store), "a");
 }
+
+#[test]
+fn particulars_are_all_there_is() {
+    let mut store = with(&[("a", "one", 2), ("", "two", 1)]);
+    bring(&mut store, 2, State::Succeeded);
+    let known = store.particulars(SampleId(2)).unwrap();
+    assert_eq!((known.id.as_deref(), known.result.index, known.result.attempts), (Some("a"), 1, 1));
+    let draft = known.generation.as_ref().map(Generation::draft).unwrap();
+    assert_eq!((draft.prompt.as_str(), draft.seed), ("one", Some(6)));
+    assert_eq!(store.particulars(SampleId(3)).unwrap().id, None);
+    assert!(matches!(store.particulars(SampleId(9)), Err(StoreError::NoSuchSample(_))));
+}
