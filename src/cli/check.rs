@@ -340,9 +340,7 @@ impl Plan {
         let mut warnings = Vec::new();
         if self.adjusted_rows > 0 {
             let rows = Of(self.adjusted_rows, "reference row");
-            warnings.push(format!(
-                "{rows} named no mode or ratio: fast and 16:9, the only ones the API has for them"
-            ));
+            warnings.push(format!("{rows} named no mode or ratio: they get fast and 16:9"));
         }
         if let Some(balance) = self.balance_usd.filter(|balance| *balance < self.cost_usd) {
             warnings.push(format!("the balance is {}, which is not enough", Money(balance)));
@@ -420,11 +418,11 @@ fn tell_videos(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let has = |mode| plan.lines.iter().any(|line| line.mode == mode);
     let one = match (has(Mode::Quality), has(Mode::Fast)) {
-        (true, true) => format!("{} a video, {} in fast mode", size(Mode::Quality), size(Mode::Fast)),
+        (true, true) => format!("{} a video, {} a fast one", size(Mode::Quality), size(Mode::Fast)),
         (false, true) => format!("{} a video", size(Mode::Fast)),
         (_, false) => format!("{} a video", size(Mode::Quality)),
     };
-    let known = if bytes_per_video.assumed { "at an assumed" } else { "as those saved have" };
+    let known = if bytes_per_video.assumed { "assuming" } else { "as those saved have" };
     write!(out, "Disk: about {}, {known} {one}", Bytes(*needed_bytes))?;
     writeln!(out, "{}", free_bytes.map_or_else(String::new, |free| format!("; {} free", Bytes(free))))?;
     writeln!(out, "Videos in {destination}, by {}:", Flags(rule))?;
