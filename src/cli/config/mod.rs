@@ -2,8 +2,8 @@
 //!
 //! Files and variables become the defaults of the options they are named after. So the same parsers
 //! judge them, an option that is given wins by itself, and no command knows where a value is from.
-//! [`keys`] says what is a setting and who may set it, [`file`] reads one file, [`layers`] knows
-//! their strength, [`show`] tells it all.
+//! `keys` says what is a setting and who may set it, `file` reads one file, `layers` knows
+//! their strength, `show` tells it all.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
