@@ -18,6 +18,7 @@
 //! | [`names`] | what a video is called: templates, and what file systems take |
 //! | [`manifest`] | rows out of sheets; a bad row is data with a position |
 //! | [`simulator`] | a model of the API with a strict judge, in memory and over HTTP |
+//! | [`images`] | images, looked at once before money is spent on them |
 //! | [`hosts`] | which hosts may be called for videos and images |
 //! | [`veo`] | the API over HTTP; what an answer means, in one table |
 //! | [`event`] | what a run tells whoever listens |
@@ -39,6 +40,7 @@ pub mod event;
 pub mod generation;
 pub mod harmless;
 pub mod hosts;
+pub mod images;
 pub mod job;
 pub mod manifest;
 pub mod names;

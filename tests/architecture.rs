@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "names",
     "manifest",
     "simulator",
+    "images",
     "hosts",
     "veo",
     "event",

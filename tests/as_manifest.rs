@@ -288,7 +288,21 @@ fn what_failed_in_a_rehearsal_is_run_again_from_its_own_sheet() {
             assert_eq!((row["mode"].as_str(), row["aspect_ratio"].as_str()), ("fast", "9:16"));
         }
     }
+    let book = folder.run("run again.json --simulate --time-scale max -o book.xlsx", &[]);
+    assert!(book.stderr().contains("book.xlsx is written when the run ends."), "{}", book.stderr());
+    let results = rows_of_workbook(&folder.path("book.xlsx"));
+    assert_eq!(results.len(), unmade.len());
+    assert!(results.iter().zip(&unmade).all(|(row, before)| row["status"] == before["status"]));
     let txt = folder.run("export p.csv.simulated.batchveo.db -o again.txt --as-manifest", &[]);
     assert_eq!(txt.code(), Some(2), "{}", txt.stderr());
     assert!(!folder.path("again.txt").exists() && txt.stderr().contains(".jsonl"), "{}", txt.stderr());
+}
+
+/// The rows of a results file, by column name.
+fn rows_of_workbook(path: &std::path::Path) -> Vec<HashMap<String, String>> {
+    let mut reader = Reader::open(path, &Options::default()).unwrap();
+    let records: Vec<_> = reader.by_ref().map(|record| record.unwrap().fields).collect();
+    let names = reader.columns().to_vec();
+    let filled = |cells: Vec<String>| cells.into_iter().chain(std::iter::repeat(String::new()));
+    records.into_iter().map(|cells| names.iter().cloned().zip(filled(cells)).collect()).collect()
 }

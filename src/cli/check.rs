@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 mod disk;
+mod images;
 
 use super::Environment;
 use super::connection::ConnectionArgs;
@@ -28,6 +29,7 @@ use crate::schedule::gate::Gate;
 use crate::store::{Import, ImportOptions, Naming, PROBLEMS_SHOWN, Selection, Store};
 use crate::veo::{Client, Timeouts};
 use disk::Disk;
+use images::{ImageArgs, Images};
 
 /// Finds a sheet's mistakes, and what it would cost and take.
 #[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
@@ -38,6 +40,7 @@ Examples:
   batchveo check captions.csv --map prompt=caption
   batchveo check suite.txt --names exact --name '{prompt}-{sample}'
   batchveo check prompts.csv --download=/mnt/stick
+  batchveo check prompts.csv --images              will the API take its images?
   batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
 
@@ -63,6 +66,9 @@ pub struct CheckArgs {
     /// Ask the API for the account's balance: one request
     #[arg(long, help_heading = "Account")]
     pub balance: bool,
+    /// Whether to look at images.
+    #[command(flatten)]
+    pub images: ImageArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub connection: ConnectionArgs,
@@ -95,6 +101,8 @@ struct Plan {
     problem_count: u64,
     /// The first of them.
     problems: Vec<Problem>,
+    /// What its images come to, if they were looked at.
+    images: Option<Images>,
     /// How many of them the sheet has whatever its videos are called.
     #[serde(skip)]
     of_sheet: u64,
@@ -147,7 +155,8 @@ const NAME_SHOWN: usize = 44;
 /// Paid attempts beyond the first that a sample may need, unless `run` is told otherwise.
 const PAID_RETRIES: u64 = 1;
 
-/// Checks a sheet: reads it whole, sends nothing but, if asked for, one look at the balance.
+/// Checks a sheet: reads it whole, sends nothing but, if asked for, one look at the
+/// balance and at each image.
 ///
 /// # Errors
 ///
@@ -179,6 +188,7 @@ pub(super) fn perform_for_run(
         download: args.download.download.clone(),
         json: false,
         balance: false,
+        images: ImageArgs::default(),
         connection: args.connection.clone(),
         limits: args.limits,
         price: args.price,
@@ -217,7 +227,11 @@ fn check(
     let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;
     let saved = before.as_ref().map(mean_of_saved).transpose()?.flatten();
     let found = Found { import, naming, rule, destination, saved, balance };
-    let plan = plan(args, found, &store, selection, paid_retries)?;
+    let mut plan = plan(args, found, &store, selection, paid_retries)?;
+    if args.images.images {
+        let api = args.connection.base_url(environment)?;
+        plan.images = Some(images::look(args.images, &store, selection, &api)?);
+    }
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
     } else if screen.is_quiet() {
@@ -225,7 +239,8 @@ fn check(
     } else {
         tell(&source, &plan, &mut Harmless(stdout))?;
     }
-    Ok(if plan.problem_count == 0 { Exit::Succeeded } else { Exit::Refused })
+    let flawed = plan.images.as_ref().map_or(0, |images| images.problem_count);
+    Ok(if plan.problem_count + flawed == 0 { Exit::Succeeded } else { Exit::Refused })
 }
 
 /// The state file of earlier runs of the sheet, if there is one that can be read: the plan is about
@@ -313,6 +328,7 @@ fn plan(
         of_sheet: import.problem_count,
         problem_count: import.problem_count + naming.problem_count,
         problems,
+        images: None,
     };
     plan.warnings = plan.warnings();
     Ok(plan)
@@ -324,9 +340,7 @@ impl Plan {
         let mut warnings = Vec::new();
         if self.adjusted_rows > 0 {
             let rows = Of(self.adjusted_rows, "reference row");
-            warnings.push(format!(
-                "{rows} named no mode or ratio: fast and 16:9, the only ones the API has for them"
-            ));
+            warnings.push(format!("{rows} named no mode or ratio: they get fast and 16:9"));
         }
         if let Some(balance) = self.balance_usd.filter(|balance| *balance < self.cost_usd) {
             warnings.push(format!("the balance is {}, which is not enough", Money(balance)));
@@ -378,6 +392,9 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
     for warning in &plan.warnings {
         writeln!(out, "Note: {warning}")?;
     }
+    if let Some(images) = &plan.images {
+        images.write(source, out)?;
+    }
     if plan.problem_count == 0 {
         writeln!(out, "The sheet is sound.")?;
         return Ok(());
@@ -401,11 +418,11 @@ fn tell_videos(plan: &Plan, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let has = |mode| plan.lines.iter().any(|line| line.mode == mode);
     let one = match (has(Mode::Quality), has(Mode::Fast)) {
-        (true, true) => format!("{} a video, {} in fast mode", size(Mode::Quality), size(Mode::Fast)),
+        (true, true) => format!("{} a video, {} a fast one", size(Mode::Quality), size(Mode::Fast)),
         (false, true) => format!("{} a video", size(Mode::Fast)),
         (_, false) => format!("{} a video", size(Mode::Quality)),
     };
-    let known = if bytes_per_video.assumed { "at an assumed" } else { "as those saved have" };
+    let known = if bytes_per_video.assumed { "assuming" } else { "as those saved have" };
     write!(out, "Disk: about {}, {known} {one}", Bytes(*needed_bytes))?;
     writeln!(out, "{}", free_bytes.map_or_else(String::new, |free| format!("; {} free", Bytes(free))))?;
     writeln!(out, "Videos in {destination}, by {}:", Flags(rule))?;

@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP, as futures.
+//! Ctrl-C, SIGTERM and SIGHUP, as futures; on Windows Ctrl-C, Ctrl-Break, a closed window and a
+//! shutdown.
 //!
 //! A closed terminal (SIGHUP) asks a run to stop as SIGTERM does: what it has bought is saved
 //! either way. `nohup` and its like start a process that is to outlive its terminal; such a process
@@ -20,6 +21,14 @@ pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     hang_up: Option<tokio::signal::unix::Signal>,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+    #[cfg(windows)]
+    stop: tokio::signal::windows::CtrlBreak,
+    #[cfg(windows)]
+    close: tokio::signal::windows::CtrlClose,
+    #[cfg(windows)]
+    shut_down: tokio::signal::windows::CtrlShutdown,
 }
 
 #[cfg(unix)]
@@ -116,7 +125,31 @@ fn ignores_hang_up(status: &str) -> Option<bool> {
     u64::from_str_radix(mask.trim(), 16).ok().map(|mask| mask & 1 == 1)
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
+impl Signals {
+    /// Listens from now on: the process no longer ends by itself at these events.
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+        Ok(Self {
+            interrupt: ctrl_c()?,
+            stop: ctrl_break()?,
+            close: ctrl_close()?,
+            shut_down: ctrl_shutdown()?,
+        })
+    }
+
+    /// The next event. After a closed window or at a shutdown the system leaves a few seconds.
+    pub(super) async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.stop.recv() => Exit::Terminated,
+            _ = self.close.recv() => Exit::Terminated,
+            _ = self.shut_down.recv() => Exit::Terminated,
+        }
+    }
+}
+
+#[cfg(not(any(unix, windows)))]
 impl Signals {
     /// Listens from now on.
     pub(super) fn listen() -> io::Result<Self> {

@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::rehearsal::load_scenarios;
 use super::signals::Signals;
 use crate::clock::{Clock, wall_time};
+use crate::hosts::{Hosts, Patience};
 use crate::report::Screen;
 use crate::simulator::{Ledger, Named, Scenario, Settings, Simulator, request_hash, serve, video_bytes};
 
@@ -71,6 +72,11 @@ pub struct SimulateArgs {
     /// what the scenario says]
     #[arg(long, value_name = "BYTES", value_parser = video_bytes)]
     pub video_bytes: Option<RangeInclusive<u64>>,
+    /// Fetch the images of submissions and fail the tasks whose images the API would not take; there
+    /// are some to try at /images/good.png, good.jpg, good.webp, huge.jpg, not-an-image.png,
+    /// animation.gif, moved.png, inside.png and private.png
+    #[arg(long)]
+    pub fetch_images: bool,
     /// Accept this key alone; without it, any. Not a real key: it can be read by every user here
     #[arg(long, value_name = "TEXT")]
     pub key: Option<String>,
@@ -153,7 +159,15 @@ async fn serve_until_signal(args: &SimulateArgs, mut screen: Screen) -> anyhow::
         screen,
         "Simulating on http://{address}; the judge is at http://{address}/judge. Ctrl-C ends it."
     )?;
-    serve(simulator.clone(), listener, async move {
+    let server = if args.fetch_images {
+        // As for the API, this machine is allowed to whoever is on it.
+        let api = format!("http://127.0.0.1:{}", address.port()).parse()?;
+        let hosts = Hosts::new(Some(&api), false);
+        simulator.clone().fetching_images(hosts.client(Patience::default()).context("cannot set up HTTPS")?)
+    } else {
+        simulator.clone()
+    };
+    serve(server, listener, async move {
         signals.next().await;
     })
     .await?;

@@ -26,6 +26,8 @@ pub struct Draft {
     /// Where its parts go, if there is more than one.
     key: Path,
     upload: Option<MultipartId>,
+    /// Whether one may have been begun whose id is not known, because nobody waited for it.
+    perhaps_begun: bool,
     parts: Vec<PartId>,
     /// The next part, as soon as it is on its way.
     pending: Option<Bytes>,
@@ -45,6 +47,7 @@ impl Draft {
             bucket,
             key,
             upload: None,
+            perhaps_begun: false,
             parts: Vec::new(),
             pending: None,
             buffer: BytesMut::new(),
@@ -102,9 +105,11 @@ impl Draft {
         } else {
             // What a killed process began under this key, where services list by whole keys only.
             bucket.abort_unfinished(key.as_ref()).await?;
+            self.perhaps_begun = true;
             bucket.store.create_multipart(key).await.map_err(|error| bucket.failed(key, &error))?
         };
         self.upload = Some(upload.clone());
+        self.perhaps_begun = false;
         let part = self.pending.take().unwrap_or_else(|| {
             let count = self.buffer.len().min(PART);
             self.buffer.split_to(count).freeze()
@@ -152,10 +157,13 @@ impl Draft {
     /// Aborts what is uploaded.
     async fn discard(&mut self) -> Result<(), PlaceError> {
         self.parts.clear();
-        match self.upload.take() {
-            Some(upload) => self.bucket.abort(&self.key, &upload).await,
-            None => Ok(()),
+        if let Some(upload) = self.upload.take() {
+            self.bucket.abort(&self.key, &upload).await?;
         }
+        if std::mem::take(&mut self.perhaps_begun) {
+            self.bucket.abort_unfinished(self.key.as_ref()).await?;
+        }
+        Ok(())
     }
 
     /// Nothing of it stays: parts cost money while they lie there, and no other process knows them.

@@ -1,7 +1,7 @@
 //! The simulator over HTTP: the API's three endpoints, the videos, the verdict and the ledger.
 //!
 //! Thin on purpose: it reads a request, asks the model, waits on the clock, and does to the connection
-//! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos` and `POST /top-up?usd=100` are the
+//! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos`, `GET /images/good.png` and `POST /top-up?usd=100` are the
 //! simulator's own: they count as no request and no fault strikes them, but nobody can reach them either
 //! while an outage keeps the port closed. A client's time-outs are real: only an answer that is later
 //! than they are by the wall clock is too late.
@@ -24,6 +24,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::connection::{Doorway, Switch};
+use super::images;
 use super::judge::Endpoint;
 use super::showing::{self, Stopping};
 use super::{Answer, Caller, Delivery, LONGEST_BODY, LedgerError, Model, RequestHash, Simulator};
@@ -69,6 +70,7 @@ pub async fn serve(
 
 fn routes(simulator: Simulator, stopping: Stopping) -> Router {
     Router::new()
+        .route("/images/{name}", get(images::sample))
         .route("/videos", get(showing::books))
         .route("/videos/{name}", get(showing::video))
         .route("/api/v1/generateTask/veo-3-1", post(generate))
@@ -104,7 +106,12 @@ async fn generate(
         return hang_up(&connection);
     }
     let body = read(body).await;
-    simulator.tell(&connection, &uri, |model, now| model.generate(caller(&headers), &body, now)).await
+    let flaw = match &simulator.eyes {
+        Some(eyes) => eyes.judge(&body).await,
+        None => None,
+    };
+    let generate = |model: &mut Model, now| model.generate_of_images(caller(&headers), &body, flaw, now);
+    simulator.tell(&connection, &uri, generate).await
 }
 
 async fn status(

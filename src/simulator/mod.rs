@@ -16,6 +16,7 @@ mod envelope;
 mod fate;
 mod fault;
 mod http;
+mod images;
 mod judge;
 mod ledger;
 mod memory;
@@ -37,6 +38,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use images::Eyes;
 use secrecy::SecretString;
 
 pub use fate::{FailCode, LogNormal};
@@ -52,6 +54,7 @@ pub use videos::{VideoId, read_video, video_bytes};
 
 use crate::clock::Clock;
 use crate::generation::{Mode, PriceList};
+use crate::hosts::Client;
 use crate::job::{Limits, Stamp, UnixMillis, Usd};
 use crate::veo::Timeouts;
 
@@ -120,6 +123,8 @@ pub struct Simulator {
     clock: Clock,
     /// Of a caller in memory, on the simulation's clock. A client over HTTP has its own.
     timeouts: Timeouts,
+    /// What a server looks at images with, if it does.
+    eyes: Option<Arc<Eyes>>,
 }
 
 impl Simulator {
@@ -135,7 +140,15 @@ impl Simulator {
         birth: UnixMillis,
     ) -> Result<Self, LedgerError> {
         let model = Model::new(settings, birth, ledger, clock.now())?;
-        Ok(Self { model: Arc::new(Mutex::new(model)), clock, timeouts: Timeouts::default() })
+        Ok(Self { model: Arc::new(Mutex::new(model)), clock, timeouts: Timeouts::default(), eyes: None })
+    }
+
+    /// The same service, which as a server fetches the images of submissions with `client` and fails the
+    /// tasks whose images the API would not take. A submission's answer waits for the looks; each
+    /// address is looked at once.
+    #[must_use]
+    pub fn fetching_images(self, client: Client) -> Self {
+        Self { eyes: Some(Arc::new(Eyes::new(client))), ..self }
     }
 
     /// Replaces what is asked for; see [`Ledger::expect`].

@@ -141,7 +141,20 @@ impl Model {
 
     /// `POST /generateTask/veo-3-1`.
     pub fn generate(&mut self, caller: Caller<'_>, body: &[u8], now: Stamp) -> Answer {
-        let request = request::read(body).map_err(Refused::Invalid);
+        self.generate_of_images(caller, body, None, now)
+    }
+
+    /// The same with what was found out about its images: what its task fails with, if it does.
+    pub(super) fn generate_of_images(
+        &mut self,
+        caller: Caller<'_>,
+        body: &[u8],
+        flaw: Option<FailCode>,
+        now: Stamp,
+    ) -> Answer {
+        let request = request::read(body)
+            .map_err(Refused::Invalid)
+            .map(|request| Request { marker: request.marker.or(flaw.map(Marker::Fail)), ..request });
         let about = request.as_ref().map_or(RequestHash(0), |request| request.hash);
         self.serve(Endpoint::Generate, caller, about, now, |model| model.accept(request?))
     }

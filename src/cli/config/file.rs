@@ -262,6 +262,9 @@ fn words(value: &DeValue<'_>, key: &Key) -> Result<Vec<String>, String> {
             .ok_or_else(|| format!("true or false is wanted, and this is {}", value.type_str()))?;
         return Ok(vec![on.to_string()]);
     }
+    if let (true, Some(on)) = (key.goes_without_value(), value.as_bool()) {
+        return Ok(on.then(String::new).into_iter().collect());
+    }
     let several = if let Some(values) = value.as_array() {
         all(values)?
     } else if let Some(table) = value.as_table() {

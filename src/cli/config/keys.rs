@@ -187,6 +187,11 @@ impl Key {
         matches!(self.arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse)
     }
 
+    /// Whether the option can be given without a value, so that it can be just on or off.
+    pub(super) fn goes_without_value(&self) -> bool {
+        self.arg.get_num_args().is_some_and(|values| values.min_values() == 0)
+    }
+
     /// Whether the option can be given several times, so that a list gives several values.
     pub(super) fn is_repeated(&self) -> bool {
         matches!(self.arg.get_action(), ArgAction::Append)
@@ -195,7 +200,8 @@ impl Key {
     /// Whether `word` is a path for it, which is then relative to the file that says so.
     pub(super) fn is_path(&self, word: &str) -> bool {
         let a_path = self.arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
-        a_path || (self.arg.get_long() == Some("download") && !word.contains("://"))
+        let a_place = self.arg.get_long() == Some("download") && !word.contains("://");
+        !word.is_empty() && (a_path || a_place)
     }
 
     /// The values it has where nobody says anything.

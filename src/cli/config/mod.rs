@@ -71,9 +71,19 @@ pub fn parse(
     };
     let mut built = whole.clone();
     built.build();
-    let settings = layers::resolve(&keys::Keys::of(&built), &given(&matches), environment)?;
+    let mut settings = layers::resolve(&keys::Keys::of(&built), &given(&matches), environment)?;
+    if is_rehearsal(&matches) {
+        // It makes no videos: where they go is for real runs.
+        settings.values.remove("download");
+    }
     let merged = with_defaults(whole, name, &settings);
     Ok(Cli::from_arg_matches(&merged.try_get_matches_from(&words)?)?)
+}
+
+fn is_rehearsal(matches: &ArgMatches) -> bool {
+    let simulate =
+        matches.subcommand().and_then(|(_, matches)| matches.try_get_one("simulate").ok().flatten());
+    simulate.copied().unwrap_or_default()
 }
 
 /// What the arguments say about where settings come from.

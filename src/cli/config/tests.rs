@@ -136,3 +136,15 @@ fn the_sample_is_a_configuration_when_its_comments_are_taken_off() {
     let again = parsed(&format!("config init {}", path.display()), &[]).unwrap();
     assert!(perform_cli(&again, &|_| None, &Screen::stderr(), &mut Vec::new()).is_err(), "never over a file");
 }
+
+#[test]
+fn the_readmes_file_is_a_configuration() {
+    let readme =
+        fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    fs::write(&path, rest.split("```").next().unwrap()).unwrap();
+    let text = shown(&format!("config show --account acme --config {}", path.display()), &[]);
+    assert!(text.lines().any(|line| line.contains("max-cost") && line.contains("account acme")), "{text}");
+}

@@ -142,6 +142,9 @@ impl Job<'_> {
         let owner = Owner::Api { base_url: &address, key: &fingerprint };
         let batch = self.open(&owner, Durability::Full)?;
         let Some(batch) = self.prepare(batch)? else { return Ok(Exit::Refused) };
+        if let Some(name) = &self.args.connection.account {
+            writeln!(self.screen.notes(), "With account {name}.")?;
+        }
         let account = account_of(state_home, &address, &key);
         let pace = self.limits.requests_per_minute;
         let holder = self.source.to_string();
