@@ -38,8 +38,8 @@ use images::{ImageArgs, Images};
 Examples:
   batchveo check prompts.csv                       mistakes, cost, time
   batchveo check captions.csv --map prompt=caption
-  batchveo check suite.txt --samples 5 --names exact --name '{prompt}-{sample}'
-  batchveo check prompts.csv --download=/media/stick
+  batchveo check suite.txt --names exact --name '{prompt}-{sample}'
+  batchveo check prompts.csv --download=/mnt/stick
   batchveo check prompts.csv --images              will the API take its images?
   batchveo check prompts.csv --balance             can the account pay?
   batchveo check prompts.csv --json | jq .cost_usd
