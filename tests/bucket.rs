@@ -6,6 +6,8 @@
 
 #[path = "support/s3.rs"]
 mod s3;
+#[expect(dead_code, reason = "shared with other tests, which use more of it")]
+mod support;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use batchveo::store::{Durability, Note, NoteOf, Owner, SavedFile, Store};
 use bytes::Bytes;
 use s3::S3;
 use sha2::{Digest, Sha256};
+use support::{Folder, Server};
 
 /// A little more than one part.
 const LONG: usize = 9 * 1024 * 1024;
@@ -226,4 +229,53 @@ async fn what_cannot_be_used_is_told() {
         let put = place.put(path, Bytes::from_static(b"x")).await;
         assert!(matches!(put, Err(PlaceError::Outside { .. })), "{path}: {put:?}");
     }
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with_and_leaves_no_upload_unfinished() {
+    const ROWS: usize = 6;
+    let Some(s3) = S3::shared() else { return };
+    s3.make_bucket("run");
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", ROWS);
+    // Two parts each, a second at least.
+    folder.write("slow.toml", "[videos]\nbytes = \"8500000..8600000\"\nrate = 20000\n");
+    let server = Server::start(&folder, "--time-scale 400 --scenario slow.toml");
+    let variables = s3.variables();
+    let mut keyed: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    keyed.push(("BATCHVEO_API_KEY", "any"));
+    let url = server.url();
+    let line = format!(
+        "run p.csv --mode fast --base-url {url} --time-scale 400 --progress none \
+         --download=s3://run/films --download-concurrency 2"
+    );
+    let finished = || {
+        let keys = s3.keys("run");
+        keys.into_iter().filter(|key| key.ends_with(".mp4") && !key.contains(".batchveo/")).count()
+    };
+    let mut run = folder.start(&line, &keyed);
+    for _ in 0..6_000 {
+        if finished() >= 2 && !s3.unfinished("run").is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    run.kill();
+    assert!(!s3.unfinished("run").is_empty(), "it was killed too late, or too early");
+    let (there, requests) = (finished(), server.judge()["videos"]["requests"].as_u64().unwrap());
+    let again = folder.run(&line, &keyed);
+    assert_eq!(again.code(), Some(0), "{}", again.stderr());
+    assert_eq!(s3.unfinished("run"), [""; 0]);
+    let mut names: Vec<_> = (0..ROWS).map(|row| format!("films/row-{row}.mp4")).collect();
+    names.insert(0, "films/SHA256SUMS".to_owned());
+    assert_eq!(s3.keys("run"), names);
+    // What was there was not fetched again.
+    let judge = server.judge();
+    let more = judge["videos"]["requests"].as_u64().unwrap() - requests;
+    assert_eq!((more, &judge["bought_twice"]), ((ROWS - there) as u64, &0.into()), "{judge}");
+    let files: Vec<_> = folder.results("p.results.csv").into_iter().map(|row| row["file"].clone()).collect();
+    assert!(files.iter().all(|file| file.starts_with("s3://run/films/row-")), "{files:?}");
+    let verified = folder.run("verify s3://run/films --json", &keyed);
+    assert_eq!(verified.code(), Some(0), "{}", verified.stdout());
+    assert!(folder.holds("a-secret").is_none(), "a secret was written down");
 }

@@ -7,6 +7,9 @@
 mod support;
 
 #[cfg(target_os = "linux")]
+#[path = "machine/case_folding.rs"]
+mod case_folding;
+#[cfg(target_os = "linux")]
 #[path = "machine/disk.rs"]
 mod disk;
 #[cfg(unix)]
