@@ -100,8 +100,8 @@ fn names_that_differ_by_case_alone_and_names_that_cannot_be_all_land() {
     assert_eq!(run.code(), Some(0), "{}", run.stderr());
     let videos = whole_videos(&folder.path("fat/v"));
     assert_eq!(videos.len(), ids.len(), "{videos:?}");
-    let folded: HashSet<_> = videos.iter().map(|path| path.to_string_lossy().to_lowercase()).collect();
-    assert_eq!(folded.len(), ids.len());
+    let distinct: HashSet<_> = videos.iter().map(|path| path.to_string_lossy().to_lowercase()).collect();
+    assert_eq!(distinct.len(), ids.len());
     let files: HashSet<_> =
         folder.results("p.results.csv").into_iter().map(|row| row["file"].clone()).collect();
     assert_eq!(files.len(), ids.len());
