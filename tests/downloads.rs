@@ -99,7 +99,7 @@ fn nothing_whole_is_fetched_again_after_a_kill() {
     for files in [3, 9, 15] {
         let mut run = folder.start(&line, &KEYED);
         for _ in 0..4_000 {
-            let there = fs::read_dir(folder.path("p.videos")).map(Iterator::count).unwrap_or(0);
+            let there = fs::read_dir(folder.path("p.videos")).map_or(0, Iterator::count);
             if there > files {
                 break;
             }
@@ -148,7 +148,7 @@ fn what_was_not_downloaded_is_later_and_dead_links_are_asked_for_again() {
 }
 
 #[test]
-fn a_file_in_the_way_is_never_replaced_and_an_interruption_keeps_what_came() {
+fn a_file_in_the_way_is_never_replaced() {
     let folder = Folder::new();
     folder.write_sheet("p.csv", 3);
     fs::create_dir(folder.path("p.videos")).unwrap();
@@ -166,6 +166,26 @@ fn a_file_in_the_way_is_never_replaced_and_an_interruption_keeps_what_came() {
     assert_eq!(folder.run("download p.csv --progress none", &KEYED).code(), Some(0));
     assert_eq!(server.judge()["videos"]["requests"], before);
     assert_eq!(whole_videos(&folder.path("p.videos")), names(3, ".mp4"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 4);
+    folder.write("slow.toml", "[videos]\nbytes = \"4000000..5000000\"\nrate = 5000\n");
+    let server = Server::start(&folder, "--time-scale 400 --scenario slow.toml");
+    let line = against(&server, "--download --events e.ndjson");
+    let mut run = folder.start(&line, &KEYED);
+    folder.wait_for_text("e.ndjson", "generation_over");
+    run.signal("-INT");
+    assert_eq!(run.wait(), Some(130));
+    assert!(drafts(&folder) > 0, "nothing was kept");
+    let later = folder.run("download p.csv --progress none", &[]);
+    assert_eq!(later.code(), Some(0), "{}", later.stderr());
+    assert_eq!(whole_videos(&folder.path("p.videos")), names(4, ".mp4"));
+    let videos = &server.judge()["videos"];
+    assert_eq!(videos["whole_of_one"], 0, "each was cut once: {videos}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::names::{NameArgs, assign};
 use super::paths::{about_state, locate, videos_of};
 use super::run::{account_of, state_home};
 use super::sheet::Source;
-use super::signals::Signals;
+use super::signals::{Leave, Signals, heed, sent};
 use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
@@ -121,31 +121,21 @@ async fn fetch(
     let clock = Clock::real(batch.stamp_at(Moment::now())?, NonZeroU32::MIN);
     let gate = Gate::new(PACE, clock.now() + asked.quiet);
     let limits = Limits { requests_per_minute: PACE, ..Limits::DOCUMENTED };
-    let mut signals = Signals::listen()?;
-    let (stop, stopped) = oneshot::channel();
-    let shutdown = async {
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     let outlook = Outlook::new(limits, batch.store().tally(&crate::store::Selection::default())?.total());
     let mut person = person(args.progress, &screen, &clock, outlook);
     let errand = Errand { clock, gate, limits, downloads: inbox };
-    let (finished, interrupted) = {
+    let mut signals = Signals::listen()?;
+    let (stop, stopped) = oneshot::channel();
+    let heard = {
         let (mut poke, mut log) = (poke, LoggedEvents);
         let mut fan = Fan::new().and(&mut poke).and(&mut log).and(&mut *person);
-        let running = batch.fetch(&asked.api, errand, &mut fan, shutdown);
-        tokio::pin!(running);
-        let (mut stop, mut interrupted) = (Some(stop), None);
-        loop {
-            let exit = tokio::select! {
-                finished = &mut running => break (finished?, interrupted),
-                exit = signals.next() => exit,
-            };
-            let Some(stop) = stop.take() else { return Ok(exit) };
-            interrupted = Some(exit);
-            let _ = stop.send(());
-        }
+        let running = batch.fetch(&asked.api, errand, &mut fan, sent(stopped));
+        heed(&mut signals, Box::pin(running), stop, || Ok(())).await
+    };
+    let (finished, interrupted) = match heard {
+        Ok((finished, interrupted)) => (finished?, interrupted),
+        Err(Leave::Now(exit)) => return Ok(exit),
+        Err(Leave::Mute(error)) => return Err(error.into()),
     };
     drop(person);
     let went_wrong = ending.wait().err();

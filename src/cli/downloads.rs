@@ -28,7 +28,6 @@ pub struct TransferArgs {
 }
 
 /// Whether a run downloads its videos.
-#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Download")]
 pub struct DownloadArgs {

@@ -5,7 +5,10 @@
 //! either way. `nohup` and its like start a process that is to outlive its terminal; such a process
 //! does not listen for it.
 
+use std::future::Future;
 use std::io;
+
+use tokio::sync::oneshot;
 
 use super::exit::Exit;
 
@@ -57,6 +60,48 @@ impl Signals {
             _ = self.terminate.recv() => Exit::Terminated,
             _ = hang_up => Exit::Terminated,
         }
+    }
+}
+
+/// Awaits `running`. At the first signal `told` is called and the run asked to stop by `stop`; the
+/// answer then says how the process ends.
+///
+/// # Errors
+///
+/// The second signal: how the process ends, now.
+pub(super) async fn heed<T>(
+    signals: &mut Signals,
+    mut running: impl Future<Output = T> + Unpin,
+    stop: oneshot::Sender<()>,
+    mut told: impl FnMut() -> io::Result<()>,
+) -> Result<(T, Option<Exit>), Leave> {
+    let (mut stop, mut asked_to_stop) = (Some(stop), None);
+    loop {
+        let exit = tokio::select! {
+            ended = &mut running => return Ok((ended, asked_to_stop)),
+            exit = signals.next() => exit,
+        };
+        let Some(stop) = stop.take() else { return Err(Leave::Now(exit)) };
+        asked_to_stop = Some(exit);
+        told().map_err(Leave::Mute)?;
+        // A run that has just ended needs no telling.
+        let _ = stop.send(());
+    }
+}
+
+/// Why a run is not awaited.
+#[derive(Debug)]
+pub(super) enum Leave {
+    /// A second signal came.
+    Now(Exit),
+    /// What is said of the first cannot be written.
+    Mute(io::Error),
+}
+
+/// Ready when something is sent; never, if the sender is gone.
+pub(super) async fn sent(stopped: oneshot::Receiver<()>) {
+    if stopped.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -162,6 +162,12 @@ impl Summary {
         }
     }
 
+    /// Samples whose videos were to be downloaded and are not all there.
+    #[must_use]
+    pub fn not_delivered(&self) -> u64 {
+        self.downloads.as_ref().map_or(0, |delivered| delivered.left)
+    }
+
     /// What the process should exit with, as the caller said.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {

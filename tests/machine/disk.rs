@@ -171,3 +171,24 @@ fn results_that_cannot_be_written_stop_the_buying_and_are_built_anew() {
     assert!(folder.results("disk/r.csv").iter().all(|row| row["status"] == "succeeded"));
     assert_eq!(server.judge()["accepted"], ROWS);
 }
+
+#[test]
+fn downloads_wait_for_room_and_generation_goes_on() {
+    let folder = Folder::new();
+    let Some(disk) = Disk::mount(folder.path("disk"), 8) else { return };
+    folder.write_sheet("p.csv", 40);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 400000..500000");
+    let run = Noted::start(&folder, &against(&server, 400, "--download=disk/videos --events e.ndjson"));
+    folder.wait_for_text("e.ndjson", "downloads_paused");
+    folder.wait_for_text("e.ndjson", "generation_over");
+    let events = fs::read_to_string(folder.path("e.ndjson")).unwrap();
+    assert_eq!(events.matches(r#""status":"succeeded""#).count(), 40, "{events}");
+    let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status();
+    assert!(more.unwrap().success());
+    let (code, told) = run.end(&folder);
+    assert_eq!(code, Some(0), "{told}");
+    let events = fs::read_to_string(folder.path("e.ndjson")).unwrap();
+    assert!(events.contains("downloads_resumed"), "{events}");
+    assert_eq!(events.matches(r#""event":"saved""#).count(), 40, "{events}");
+    assert_eq!(folder.run("verify disk/videos", &[]).code(), Some(0));
+}

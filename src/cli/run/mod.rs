@@ -24,6 +24,7 @@ use crate::simulator::Scenario;
 use crate::store::Selection;
 use crate::veo::{ApiKey, BaseUrl};
 
+mod ending;
 mod files;
 mod perform;
 mod sheet_in;

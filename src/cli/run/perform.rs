@@ -1,7 +1,6 @@
 //! `run`, from its arguments to its exit code: the order in which things are opened, asked and told.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,27 +13,25 @@ use super::sheet_in::{self, Taken};
 use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
 use crate::api::{Balance, VideoApi};
-use crate::batch::{Batch, Finished, Run, UNSUCCESSFUL};
+use crate::batch::{Batch, Run};
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
 use crate::cli::downloads;
 use crate::cli::exit::Exit;
 use crate::cli::names::assign;
-use crate::cli::paths::{RunPaths, about_state, state_of, videos_of};
+use crate::cli::paths::{RunPaths, about_state, videos_of};
 use crate::cli::rehearsal::TimeScale;
 use crate::cli::sheet::Source;
-use crate::cli::signals::Signals;
+use crate::cli::signals::{Leave, Signals, heed, sent};
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Ending, Place, Started};
 use crate::engine::first_balance;
 use crate::generation::Mode;
-use crate::harmless;
 use crate::job::{Limits, Status, Usd};
-use crate::report::wording::{HaltReason, Of};
-use crate::report::{DOUBTS_SHOWN, Facts, Metrics, Outlook, Screen, Summary};
+use crate::report::wording::Of;
+use crate::report::{Metrics, Outlook, Screen};
 use crate::results::OutputFormat;
-use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
 use crate::schedule::share::quiet;
 use crate::simulator::{Ledger, LedgerError, Settings, Simulator, request_hash};
@@ -85,17 +82,17 @@ pub fn perform(
 }
 
 /// A run as it was asked for.
-struct Job<'a> {
-    args: &'a RunArgs,
-    source: Source,
-    paths: RunPaths,
-    time_scale: TimeScale,
+pub(super) struct Job<'a> {
+    pub(super) args: &'a RunArgs,
+    pub(super) source: Source,
+    pub(super) paths: RunPaths,
+    pub(super) time_scale: TimeScale,
     /// What this run may use.
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Where videos are downloaded to, if they are.
-    download: Option<String>,
-    screen: Screen,
-    metrics: Option<Metrics>,
+    pub(super) download: Option<String>,
+    pub(super) screen: Screen,
+    pub(super) metrics: Option<Metrics>,
 }
 
 impl Job<'_> {
@@ -288,16 +285,7 @@ impl Job<'_> {
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
         sinks.metrics = self.metrics.take();
-        let place = self.download.as_deref().map(Place::open).transpose();
-        let place = place.map_err(|error| UsageError(error.to_string()))?;
-        let started = match (place, api_at) {
-            (Some(place), Some(api)) => {
-                self.download = Some(place.address().to_owned());
-                let asking = Asking::ThroughTheEngine;
-                Some(downloads::start(batch.store(), place, api, args.download.transfer, asking)?)
-            }
-            (Some(_) | None, _) => None,
-        };
+        let started = self.start_downloads(&batch, api_at)?;
         let (inbox, mut poke, ending) = match started {
             Some(Started { inbox, poke, ending }) => (Some(inbox), Some(poke), Some(ending)),
             None => (None, None, None),
@@ -318,42 +306,42 @@ impl Job<'_> {
             downloads: inbox,
         };
         let (stop, stopped) = oneshot::channel();
-        let shutdown = async {
-            if stopped.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let (finished, asked_to_stop) = {
+        let heard = {
             let mut fan = sinks.fan();
             if let Some(poke) = &mut poke {
                 fan = fan.and(poke);
             }
-            let running = batch.run(api, run, &mut fan, shutdown);
-            tokio::pin!(running);
-            let mut asked_to_stop = None;
-            let mut stop = Some(stop);
-            loop {
-                let exit = tokio::select! {
-                    finished = &mut running => break (finished?, asked_to_stop),
-                    exit = signals.next() => exit,
-                };
-                let Some(stop) = stop.take() else { return Ok(exit) };
-                asked_to_stop = Some(exit);
-                let grace = humantime::format_duration(args.grace);
+            let running = batch.run(api, run, &mut fan, sent(stopped));
+            let grace = humantime::format_duration(args.grace);
+            let told = || {
                 writeln!(
-                    self.screen.notes(),
+                    self.screen,
                     "Stopping: nothing more is bought; waiting up to {grace} for submissions in flight. Once more to \
                      leave at once."
-                )?;
-                // A run that has just ended needs no telling.
-                let _ = stop.send(());
-            }
+                )
+            };
+            heed(&mut signals, Box::pin(running), stop, told).await
+        };
+        let (finished, asked_to_stop) = match heard {
+            Ok((finished, asked_to_stop)) => (finished?, asked_to_stop),
+            Err(Leave::Now(exit)) => return Ok(exit),
+            Err(Leave::Mute(error)) => return Err(error.into()),
         };
         drop(poke);
         if let Some(Err(error)) = ending.map(Ending::wait) {
             writeln!(self.screen, "batchveo: downloads ended early: {:#}", anyhow::Error::from(error))?;
         }
         self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
+    }
+
+    /// Starts downloads, if there are to be any.
+    fn start_downloads(&mut self, batch: &Batch, api: Option<&BaseUrl>) -> anyhow::Result<Option<Started>> {
+        let (Some(destination), Some(api)) = (&self.download, api) else { return Ok(None) };
+        let place = Place::open(destination).map_err(|error| UsageError(error.to_string()))?;
+        // Known from here on by what it is called in the state file.
+        self.download = Some(place.address().to_owned());
+        let (transfer, asking) = (self.args.download.transfer, Asking::ThroughTheEngine);
+        downloads::start(batch.store(), place, api, transfer, asking).map(Some)
     }
 
     /// Shows what is about to be bought; asks, where there is somebody to ask.
@@ -386,114 +374,6 @@ impl Job<'_> {
         writeln!(self.screen.notes(), "{purchase}")?;
         Ok(true)
     }
-
-    /// Prints the summary, writes it where asked, and says how the process ends.
-    fn tell_end(
-        &mut self,
-        finished: Finished,
-        selection: &Selection,
-        sinks: &mut Sinks,
-        asked_to_stop: Option<Exit>,
-    ) -> anyhow::Result<Exit> {
-        let store = finished.batch.store();
-        let delivered = self.download.as_deref().map(|at| downloads::delivered(store, at)).transpose()?;
-        let exit = match self.exit_of(&finished, selection, asked_to_stop)? {
-            Exit::Succeeded if delivered.as_ref().is_some_and(|delivered| delivered.left > 0) => {
-                Exit::Unsuccessful
-            }
-            exit => exit,
-        };
-        let mut failures = BTreeMap::new();
-        for count in store.outcomes(&Selection::default())? {
-            if let Some(kind) = count.kind {
-                *failures.entry(kind).or_insert(0) += count.samples;
-            }
-        }
-        let simulated = self.args.rehearsal.simulate;
-        let facts = Facts {
-            failures,
-            doubts: store.doubts(DOUBTS_SHOWN)?,
-            links: store.unsaved_links(store.birth().at(finished.progress.now))?,
-            delivered,
-            fetch: vec!["batchveo".into(), "download".into(), self.what_to_fetch()],
-            results: self.paths.results.clone(),
-            state: self.paths.state.clone(),
-            resume: resume_words(std::env::args(), finished.halt.is_none()),
-            simulated,
-            exit_code: exit.code(),
-        };
-        let summary = Summary::new(&sinks.digest, facts);
-        write!(self.screen.notes(), "{summary}")?;
-        if self.screen.is_quiet() {
-            self.tell_problems(&finished, exit)?;
-        }
-        let all_ended = finished.progress.tally.count(Status::Pending) == 0;
-        if simulated && finished.progress.requests == 0 && all_ended {
-            writeln!(
-                self.screen.notes(),
-                "Nothing was left to rehearse: remove {} to begin anew",
-                self.paths.state.display()
-            )?;
-        }
-        if let Err(error) = finished.results {
-            writeln!(
-                self.screen,
-                "batchveo: {:#}. Everything is in the state file: when that is mended, the same command or batchveo \
-                 export writes the results again.",
-                anyhow::Error::from(error)
-            )?;
-        }
-        if let Some(path) = &self.args.summary {
-            let json = harmless::json(&summary)? + "\n";
-            // The run is over: how it went does not depend on who is told.
-            if let Err(error) = fs::write(path, json) {
-                writeln!(self.screen, "batchveo: --summary {}: {error}", path.display())?;
-            }
-        }
-        Ok(exit)
-    }
-
-    /// What is left of the summary on a quiet screen: why the run stopped, and that not all is well.
-    fn tell_problems(&mut self, finished: &Finished, exit: Exit) -> anyhow::Result<()> {
-        if let Some(halt) = finished.halt.as_ref().filter(|_| exit == Exit::Stopped) {
-            writeln!(self.screen, "batchveo: stopped: {}", HaltReason(halt))?;
-        }
-        let tally = finished.progress.tally;
-        let failed: u64 = UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum();
-        if failed > 0 && exit != Exit::Succeeded {
-            let results = self.paths.results.display();
-            writeln!(self.screen, "batchveo: {} without a video: {results} says why", Of(failed, "sample"))?;
-        }
-        Ok(())
-    }
-
-    /// What `batchveo download` is to be told: the sheet where that leads to the state file.
-    fn what_to_fetch(&self) -> String {
-        match &self.source {
-            Source::File(sheet) if state_of(sheet, false) == self.paths.state => sheet.display().to_string(),
-            Source::File(_) | Source::Stdin => self.paths.state.display().to_string(),
-        }
-    }
-
-    fn exit_of(
-        &self,
-        finished: &Finished,
-        selection: &Selection,
-        asked_to_stop: Option<Exit>,
-    ) -> anyhow::Result<Exit> {
-        match (&finished.halt, asked_to_stop) {
-            (Some(Halt::Interrupted), Some(exit)) => return Ok(exit),
-            (None | Some(Halt::CollectOnly), _) if finished.results.is_err() => return Ok(Exit::Stopped),
-            // As asked: what was bought is collected, and the rest counts as not succeeded.
-            (None | Some(Halt::CollectOnly), _) => {}
-            (Some(_), _) => return Ok(Exit::Stopped),
-        }
-        let tally = finished.batch.store().tally(selection)?;
-        let failed: u64 = UNSUCCESSFUL.iter().map(|status| tally.count(*status)).sum();
-        let allowed = self.args.max_failures.map_or(0, |most| most.of(tally.total()));
-        let all_ended = tally.count(Status::Pending) == 0;
-        Ok(if all_ended && failed <= allowed { Exit::Succeeded } else { Exit::Unsuccessful })
-    }
 }
 
 /// The folder of an account's lock.
@@ -525,35 +405,9 @@ pub(in crate::cli) fn state_home(environment: Environment<'_>) -> Result<PathBuf
     })
 }
 
-/// The command that goes on with this run: its own words without `--retry`, which is done, without
-/// `--no-buy`, which would not go on, and, when all the rows it chose have been run, without the
-/// choice.
-fn resume_words(words: impl Iterator<Item = String>, chosen_are_done: bool) -> Vec<String> {
-    let done = |word: &str| word == "--retry" || (chosen_are_done && matches!(word, "--limit" | "--where"));
-    let mut words = words.skip(1);
-    let mut kept = vec!["batchveo".to_owned()];
-    while let Some(word) = words.next() {
-        match word.split_once('=') {
-            None if word == "--no-buy" => {}
-            Some((option, _)) if done(option) => {}
-            None if done(&word) => drop(words.next()),
-            Some(_) | None => kept.push(word),
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_that_resumes_repeats_nothing_that_is_done() {
-        let words = "/usr/bin/batchveo run a.csv --retry failed,lost --limit 5 --where=a=b --no-buy --retry=rejected -y";
-        let kept = |done| resume_words(words.split(' ').map(str::to_owned), done).join(" ");
-        assert_eq!(kept(false), "batchveo run a.csv --limit 5 --where=a=b -y");
-        assert_eq!(kept(true), "batchveo run a.csv -y");
-    }
 
     #[test]
     fn the_state_folder_is_the_users() {
