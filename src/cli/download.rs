@@ -34,14 +34,13 @@ use crate::veo::{ApiKey, BaseUrl, Client, Timeouts};
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  batchveo download prompts.csv                     what is not there yet
-  batchveo download prompts.csv --to /mnt/films     all of it, elsewhere
-  batchveo download prompts.csv --sidecar           with name.json for name.mp4
+  batchveo download prompts.csv                   what is not there yet
+  batchveo download prompts.csv --to /mnt/films   all of it, elsewhere
+  batchveo download prompts.csv --sidecar         with name.json for name.mp4
   batchveo download prompts.csv.batchveo.db --download-concurrency 32
 
-What is there already is not fetched again, and what broke off goes on where it
-was.
-A key is needed only to ask for links that have died.
+What is there is not fetched again; what broke off goes on where it was. A key
+is needed only to ask for links that have died.
 
 Exit codes:
   0         every video is there
