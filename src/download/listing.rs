@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::place::{Place, PlaceError};
 use super::sums::{Merging, SUMS, Sum};
@@ -86,7 +86,7 @@ impl Place {
             }
             #[cfg(feature = "bucket")]
             Self::Bucket(bucket) => {
-                let path = PathBuf::from(format!("{}/{SUMS}", bucket.address()));
+                let path = Path::new(bucket.address()).join(SUMS);
                 let mut file =
                     tempfile::tempfile().map_err(|error| failed(bucket.address(), &path, error))?;
                 let there = bucket.read(SUMS, |piece| file.write_all(piece)).await?;
