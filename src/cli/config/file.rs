@@ -360,7 +360,7 @@ mod tests {
                 "F/batchveo.toml:5: share: `0.3` is not a part of the account such as 30%",
                 "F/batchveo.toml:6: mode: a text or a number is wanted, and this is table",
                 "F/batchveo.toml:8: `mode` is nothing that an account has; it may have api-key-file, base-url, \
-                 callback-url, concurrency, max-cost, price, rpm, share",
+                 concurrency, max-cost, price, rpm, share",
             ]
         );
         let broken = contents("rpm = 1\nrpm = = 2\n", Whose::User).unwrap_err();

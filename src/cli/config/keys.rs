@@ -54,10 +54,11 @@ const OF_THE_MOMENT: [&str; 24] = [
 /// What the file in a sheet's folder may set.
 ///
 /// Not among them, and why: `base-url` and `api-key-file` send a key somewhere, `price` and `yes`
-/// keep a purchase from being asked about, `allow-private-hosts` opens the network behind a
-/// firewall, `metrics` and `metrics-file` open a port and replace a file. An account it may choose
+/// keep a purchase from being asked about, `quiet` and `progress` keep it from being seen, `images` calls
+/// hosts that the sheet names, `allow-private-hosts` opens the network behind a firewall, `metrics` and
+/// `metrics-file` open a port and replace a file. An account it may choose
 /// by its name: it is one that the user has set up, and its key goes where the user said.
-const OF_A_PROJECT: [&str; 30] = [
+const OF_A_PROJECT: [&str; 27] = [
     ACCOUNT,
     "aspect-ratio",
     "concurrency",
@@ -65,7 +66,6 @@ const OF_A_PROJECT: [&str; 30] = [
     "download-concurrency",
     "format",
     "grace",
-    "images",
     "log-format",
     "map",
     "max-cost",
@@ -78,9 +78,7 @@ const OF_A_PROJECT: [&str; 30] = [
     "outage-timeout",
     "paid-retries",
     "poll",
-    "progress",
     "provider",
-    "quiet",
     "rpm",
     "samples",
     "share",
@@ -91,8 +89,8 @@ const OF_A_PROJECT: [&str; 30] = [
 ];
 
 /// What belongs to an account.
-pub(super) const OF_AN_ACCOUNT: [&str; 8] =
-    [KEY_FILE, "base-url", "callback-url", "concurrency", "max-cost", "price", "rpm", "share"];
+pub(super) const OF_AN_ACCOUNT: [&str; 7] =
+    [KEY_FILE, "base-url", "concurrency", "max-cost", "price", "rpm", "share"];
 
 /// Settings that a variable of the environment can hold, and its names, the stronger first.
 pub(super) const VARIABLES: [(&str, &[&str]); 12] = [
@@ -259,17 +257,28 @@ mod tests {
     }
 
     #[test]
-    fn what_sends_keys_or_spends_unasked_is_not_for_a_sheets_folder() {
+    fn what_sends_keys_or_spends_unseen_is_not_for_a_sheets_folder() {
         for name in [
             "base-url",
             "api-key-file",
-            "callback-url",
             "yes",
+            "quiet",
+            "progress",
             "price",
+            "images",
             "allow-private-hosts",
+            "metrics",
             "metrics-file",
         ] {
             assert!(!is_of_a_project(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_may_hold_is_a_setting() {
+        let keys = Keys::of(&super::super::super::command());
+        for name in OF_A_PROJECT.into_iter().chain(OF_AN_ACCOUNT) {
+            assert!(keys.get(name).is_some(), "{name}");
         }
     }
 
