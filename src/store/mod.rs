@@ -322,7 +322,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::OtherOwner`] says whose it is.
+    /// [`StoreError::OtherOwner`] says whose it is; [`StoreError::Broken`], that it is an API's and
+    /// says of no key that it is its own.
     pub fn check_owner(&self, owner: &Owner<'_>) -> Result<(), StoreError> {
         let base_url: Option<String> = meta(&self.connection, "base_url")?;
         let seed: Option<i64> = meta(&self.connection, "simulator_seed")?;
@@ -330,7 +331,11 @@ impl Store {
         let fingerprint: Option<[u8; 32]> = meta(&self.connection, "key_fingerprint")?;
         let (theirs, asked) = match (owner, &base_url, seed) {
             (Owner::Api { base_url: asked, key }, Some(theirs), _) if asked == theirs => {
-                if salt.map(|salt| key(&salt)) == fingerprint {
+                let (Some(salt), Some(fingerprint)) = (salt, fingerprint) else {
+                    let what = "it does not say which key it belongs to".to_owned();
+                    return Err(StoreError::Broken { path: self.path.clone(), what });
+                };
+                if key(&salt) == fingerprint {
                     return Ok(());
                 }
                 (format!("another key of {theirs}"), "this key".to_owned())

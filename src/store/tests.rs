@@ -454,6 +454,23 @@ fn a_state_file_knows_its_owner() {
 }
 
 #[test]
+fn a_file_that_names_no_key_is_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = |salt: &[u8; 32]| *blake3::keyed_hash(salt, b"mine").as_bytes();
+    let owner = Owner::Api { base_url: "https://a.example", key: &key };
+    for lost in ["name = 'salt'", "name = 'key_fingerprint'", "name IN ('salt', 'key_fingerprint')"] {
+        let path = folder.path().join("a.db");
+        let store = Store::open(&path, &owner, Durability::Full, NOW).unwrap();
+        store.connection.execute(&format!("DELETE FROM meta WHERE {lost}"), ()).unwrap();
+        assert!(matches!(store.check_owner(&owner), Err(StoreError::Broken { .. })), "{lost}");
+        drop(store);
+        let told = Store::open(&path, &owner, Durability::Full, NOW).unwrap_err().to_string();
+        assert!(told.contains("does not say which key it belongs to"), "{lost}: {told}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn foreign_and_future_files_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let owner = Owner::Simulator { seed: 0 };
