@@ -46,6 +46,11 @@ fn drafts(folder: &Folder) -> usize {
     fs::read_dir(folder.path("p.videos/.batchveo")).unwrap().count()
 }
 
+/// `batchveo download` of the same sheet from the same server.
+fn fetched(server: &Server, rest: &str) -> String {
+    format!("download p.csv --base-url {} --progress none {rest}", server.url())
+}
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
 }
@@ -129,17 +134,17 @@ fn what_was_not_downloaded_is_later_and_dead_links_are_asked_for_again() {
     assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
     // Ten minutes of the server's, and a little.
     std::thread::sleep(Duration::from_millis(2_000));
-    let keyless = folder.run("download p.csv --progress none", &[]);
+    let keyless = folder.run(&fetched(&server, ""), &[]);
     assert_eq!(keyless.code(), Some(1), "{}", keyless.stderr());
     assert!(keyless.stderr().contains("no API key"), "{}", keyless.stderr());
-    let keyed = folder.run("download p.csv --progress none", &KEYED);
+    let keyed = folder.run(&fetched(&server, ""), &KEYED);
     assert_eq!(keyed.code(), Some(0), "{}", keyed.stderr());
     let all: BTreeSet<_> = names(6, ".mp4").into_iter().chain(names(6, ".2.mp4")).collect();
     assert_eq!(whole_videos(&folder.path("p.videos")), all);
     assert!(folder.holds(KEY).is_none());
 
     // Elsewhere all of it, and here nothing new; the newest copy is the one in the results.
-    let elsewhere = folder.run("download p.csv --to other --progress none", &KEYED);
+    let elsewhere = folder.run(&fetched(&server, "--to other"), &KEYED);
     assert_eq!(elsewhere.code(), Some(0), "{}", elsewhere.stderr());
     assert_eq!(whole_videos(&folder.path("other")), all);
     let export = folder.run("export p.csv -o -", &[]);
@@ -163,7 +168,7 @@ fn a_file_in_the_way_is_never_replaced() {
     fs::remove_file(folder.path("p.videos/row-1.mp4")).unwrap();
     // Its draft is whole: it only gets its name.
     let before = server.judge()["videos"]["requests"].clone();
-    assert_eq!(folder.run("download p.csv --progress none", &KEYED).code(), Some(0));
+    assert_eq!(folder.run(&fetched(&server, ""), &KEYED).code(), Some(0));
     assert_eq!(server.judge()["videos"]["requests"], before);
     assert_eq!(whole_videos(&folder.path("p.videos")), names(3, ".mp4"));
 }
@@ -181,7 +186,7 @@ fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
     run.signal("-INT");
     assert_eq!(run.wait(), Some(130));
     assert!(drafts(&folder) > 0, "nothing was kept");
-    let later = folder.run("download p.csv --progress none", &[]);
+    let later = folder.run(&fetched(&server, ""), &[]);
     assert_eq!(later.code(), Some(0), "{}", later.stderr());
     assert_eq!(whole_videos(&folder.path("p.videos")), names(4, ".mp4"));
     let videos = &server.judge()["videos"];
@@ -208,4 +213,47 @@ fn download_takes_no_word_that_is_not_its_own() {
     let folder = Folder::new();
     let run = folder.run("run --download absent.csv --base-url http://127.0.0.1:9", &KEYED);
     assert!(run.stderr().contains("absent.csv"), "{}", run.stderr());
+}
+
+/// A sheet's folder may come from anywhere, and its state file with it.
+#[test]
+fn a_state_file_chooses_neither_where_the_key_goes_nor_where_videos_do() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let asked = server.judge()["requests"].clone();
+    let refused = folder.run("download p.csv --progress none", &KEYED);
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr());
+    for words in [format!("add --base-url {}", server.url()), "https://api.apixo.ai".to_owned()] {
+        assert!(refused.stderr().contains(&words), "{}", refused.stderr());
+    }
+    assert_eq!((server.judge()["requests"].clone(), folder.path("p.videos").exists()), (asked, false));
+
+    let outside = tempfile::tempdir().unwrap();
+    let stolen = outside.path().canonicalize().unwrap().join("stolen");
+    let to = fetched(&server, &format!("--to {}", stolen.display()));
+    assert_eq!(folder.run(&to, &KEYED).code(), Some(0));
+    fs::remove_dir_all(&stolen).unwrap();
+    let refused = folder.run(&fetched(&server, ""), &KEYED);
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr());
+    assert!(refused.stderr().contains(&format!("add --to {}", stolen.display())), "{}", refused.stderr());
+    assert!(!stolen.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_beside_the_sheet_leads_no_download_out_of_its_folder() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), folder.path("p.videos")).unwrap();
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let refused = folder.run(&fetched(&server, ""), &KEYED);
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr());
+    assert!(refused.stderr().contains("add --to p.videos"), "{}", refused.stderr());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(folder.run(&fetched(&server, "--to p.videos"), &KEYED).code(), Some(0));
+    assert_eq!(whole_videos(outside.path()), names(1, ".mp4"));
 }

@@ -11,7 +11,7 @@ use super::connection::{ConnectionArgs, NO_KEY};
 use super::downloads::{self, TransferArgs};
 use super::exit::Exit;
 use super::names::{NameArgs, assign};
-use super::paths::{about_state, locate, videos_of};
+use super::paths::{about_state, lies_inside, locate, videos_of};
 use super::run::{account_of, state_home};
 use super::sheet::Source;
 use super::signals::{Leave, Signals, heed, sent};
@@ -22,7 +22,7 @@ use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Place, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, TaskId};
-use crate::report::wording::{Bytes, Of};
+use crate::report::wording::{Bytes, Of, command_line};
 use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
 use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
@@ -52,7 +52,8 @@ pub struct DownloadCommand {
     /// The sheet or its state file [default: the only state file in this folder]
     #[arg(value_name = "MANIFEST|STATE")]
     pub run: Option<PathBuf>,
-    /// Where to [default: where its videos went last, or prompts.videos for prompts.csv]
+    /// Where to; outside of the sheet's folder it has to be named [default: where its videos went
+    /// last, or prompts.videos for prompts.csv]
     #[arg(long, value_name = "DEST")]
     pub to: Option<String>,
     /// How progress is shown: auto, bar, plain or none
@@ -101,9 +102,9 @@ async fn fetch(
         UsageError(format!("{} is of a rehearsal: there are no videos to download", state.display()))
     })?;
     let base_url: BaseUrl = base_url.parse().map_err(|error| UsageError(format!("{error}")))?;
+    as_said(&base_url, &args.connection.base_url(environment)?, state)?;
     let mut batch = Batch::reopen(state, "batchveo download", Moment::now())?;
-    let to = args.to.clone().or_else(|| last_place(batch.store()));
-    let to = to.unwrap_or_else(|| videos_of(&Source::Stdin, Some(state), false).display().to_string());
+    let to = args.to.clone().map_or_else(|| usual_place(state, batch.store()), Ok)?;
     let about = Source::File(state.to_owned());
     if !assign(&args.names, &about, &mut batch, Path::new(&to), &mut screen)? {
         writeln!(screen, "Nothing was downloaded: these names cannot be.")?;
@@ -158,9 +159,45 @@ async fn fetch(
     })
 }
 
-/// Where the videos of a state file went last.
-fn last_place(store: &Store) -> Option<String> {
-    store.destinations().ok()?.pop().map(|there| there.address)
+/// That a state file is of the API that the user's own words name. The file may have come with its
+/// folder from anywhere, and the key goes to the API.
+fn as_said(stored: &BaseUrl, said: &BaseUrl, state: &Path) -> Result<(), UsageError> {
+    if stored == said {
+        return Ok(());
+    }
+    let state = state.display();
+    Err(UsageError(format!(
+        "{state} is of a run at {stored}, and your settings name {said}: if you trust it with your key, add \
+         {}",
+        command_line(&["--base-url", &stored.to_string()])
+    )))
+}
+
+/// Where the videos of a state file went last, or else beside it.
+///
+/// # Errors
+///
+/// That is outside of its folder: the file may have come from anywhere, and the user has to say so.
+fn usual_place(state: &Path, store: &Store) -> Result<String, UsageError> {
+    let last = store.destinations().ok().and_then(|mut all| all.pop()).map(|there| there.address);
+    let beside = || videos_of(&Source::Stdin, Some(state), false).display().to_string();
+    let place = last.unwrap_or_else(beside);
+    if is_in_folder_of(state, &place) {
+        return Ok(place);
+    }
+    Err(UsageError(format!(
+        "the videos of {} would go to {place}, which is outside of its folder: if you mean that, add {}",
+        state.display(),
+        command_line(&["--to", &place])
+    )))
+}
+
+/// Whether `place` is a folder inside the one of the state file.
+pub(super) fn is_in_folder_of(state: &Path, place: &str) -> bool {
+    let folder = state.parent().unwrap_or(Path::new(""));
+    // Relative ones are from the current folder.
+    let place_in_full = std::path::absolute(place);
+    !place.contains("://") && place_in_full.is_ok_and(|place| lies_inside(folder, &place))
 }
 
 fn person(

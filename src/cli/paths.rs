@@ -3,9 +3,10 @@
 //! A rehearsal's names differ from the real ones, so that neither can touch the other.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::iter;
+use std::path::{Component, Path, PathBuf};
 
 use super::UsageError;
 use super::sheet::Source;
@@ -88,6 +89,23 @@ pub fn videos_of(source: &Source, state: Option<&Path>, simulated: bool) -> Path
     let mut name = OsString::from(sheet.file_stem().unwrap_or(sheet.as_os_str()));
     name.push(if simulated { ".simulated.videos" } else { ".videos" });
     sheet.with_file_name(name)
+}
+
+/// Whether `path`, from `folder` if it is relative, lies in `folder` by its words, and as far as it is
+/// there also by its links.
+#[must_use]
+pub fn lies_inside(folder: &Path, path: &Path) -> bool {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(root) = fs::canonicalize(folder) else { return false };
+    let goes_up = path.components().any(|part| part == Component::ParentDir);
+    let whole = folder.join(path);
+    let mut there = iter::successors(Some(whole.as_path()), |path| path.parent());
+    let real = there.find_map(|path| {
+        // A link to nothing leads somewhere too, once that is made.
+        let dangling = path.symlink_metadata().is_ok() && !path.exists();
+        if dangling { Some(None) } else { fs::canonicalize(path).ok().map(Some) }
+    });
+    !goes_up && real.flatten().is_some_and(|real| real.starts_with(root))
 }
 
 /// `state` without the part of its name that says it is one, with an extension to lose.
@@ -178,7 +196,6 @@ mod tests {
     use crate::batch::BatchError;
     use crate::cli::exit::Exit;
     use crate::store::StoreError;
-    use std::fs;
 
     fn chosen(sheet: &str, state: Option<&str>, results: Option<&str>, simulated: bool) -> (String, String) {
         let source = if sheet == "-" { Source::Stdin } else { Source::File(sheet.into()) };

@@ -5,15 +5,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::{fs, iter};
 
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::keys::{ACCOUNT, Key, Keys, OF_AN_ACCOUNT, is_of_a_project, nearest};
+use crate::cli::paths::lies_inside;
 
 /// Longest file read, in bytes: a configuration is a page, and a wrong file may be anything.
 const LONGEST: u64 = 1 << 20;
@@ -231,19 +232,10 @@ impl Reading<'_> {
     }
 }
 
-/// Whether `path` is inside `folder` by its words, and as far as it is there also by its links.
+/// Whether `path` is relative, and inside `folder`.
 fn stays_inside(folder: &Path, path: &Path) -> bool {
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let Ok(root) = fs::canonicalize(folder) else { return plain };
-    let whole = folder.join(path);
-    let mut there = iter::successors(Some(whole.as_path()), |path| path.parent());
-    let real = there.find_map(|path| {
-        // A link to nothing leads somewhere too, once that is made.
-        let dangling = path.symlink_metadata().is_ok() && !path.exists();
-        if dangling { Some(None) } else { fs::canonicalize(path).ok().map(Some) }
-    });
-    plain && real.flatten().is_some_and(|real| real.starts_with(root))
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        && lies_inside(folder, path)
 }
 
 fn not_of_an_account(name: &str) -> String {

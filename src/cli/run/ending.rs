@@ -7,13 +7,14 @@ use std::io::Write;
 use super::perform::Job;
 use super::sinks::Sinks;
 use crate::batch::{Finished, UNSUCCESSFUL};
+use crate::cli::download::is_in_folder_of;
 use crate::cli::downloads;
 use crate::cli::exit::Exit;
 use crate::cli::paths::state_of;
 use crate::cli::sheet::Source;
 use crate::harmless;
 use crate::job::Status;
-use crate::report::wording::{HaltReason, Of};
+use crate::report::wording::{HaltReason, Of, command_line};
 use crate::report::{DOUBTS_SHOWN, Facts, Summary};
 use crate::schedule::Halt;
 use crate::store::Selection;
@@ -45,7 +46,7 @@ impl Job<'_> {
             doubts: store.doubts(DOUBTS_SHOWN)?,
             links: store.unsaved_links(store.birth().at(finished.progress.now))?,
             delivered,
-            fetch: vec!["batchveo".into(), "download".into(), self.what_to_fetch()],
+            fetch: self.fetch_words(),
             results: self.paths.results.clone(),
             state: self.paths.state.clone(),
             resume: resume_words(std::env::args(), finished.halt.is_none()),
@@ -95,14 +96,32 @@ impl Job<'_> {
             writeln!(self.screen, "batchveo: {} without a video: {results} says why", Of(failed, "sample"))?;
         }
         if undelivered > 0 {
-            let fetch = self.what_to_fetch();
+            let fetch = command_line(&self.fetch_words());
             let samples = Of(undelivered, "sample");
-            writeln!(self.screen, "batchveo: {samples} not downloaded: batchveo download {fetch}")?;
+            writeln!(self.screen, "batchveo: {samples} not downloaded: {fetch}")?;
         }
         Ok(())
     }
 
-    /// What `batchveo download` is to be told: the sheet where that leads to the state file.
+    /// The command that downloads what is not there, with what it has to be told by hand.
+    fn fetch_words(&self) -> Vec<String> {
+        let mut words = vec!["batchveo".to_owned(), "download".to_owned(), self.what_to_fetch()];
+        let mut add = |option: &str, value: &str| words.extend([option.to_owned(), value.to_owned()]);
+        let outside = |place: &&str| !is_in_folder_of(&self.paths.state, place);
+        if let Some(place) = self.download.as_deref().filter(outside) {
+            add("--to", place);
+        }
+        let connection = &self.args.connection;
+        if let Some(account) = &connection.account {
+            add("--account", account);
+        }
+        if let Some(base_url) = &connection.base_url {
+            add("--base-url", base_url);
+        }
+        words
+    }
+
+    /// What `batchveo download` is to be told of: the sheet where that leads to the state file.
     fn what_to_fetch(&self) -> String {
         match &self.source {
             Source::File(sheet) if state_of(sheet, false) == self.paths.state => sheet.display().to_string(),
