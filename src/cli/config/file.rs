@@ -214,10 +214,16 @@ impl Reading<'_> {
             return Ok(word);
         }
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        if self.whose == Whose::Project && !stays_inside(folder, Path::new(&word)) {
+        let is_bucket = word.contains("://");
+        if self.whose == Whose::Project
+            && (is_bucket || word.starts_with('~') || !stays_inside(folder, Path::new(&word)))
+        {
             return Err(format!(
                 "`{word}` leads out of the folder of this file, which may come from anywhere"
             ));
+        }
+        if is_bucket {
+            return Ok(word);
         }
         let path = match (word.strip_prefix("~/"), self.home) {
             (Some(below), Some(home)) => home.join(below),
@@ -394,6 +400,14 @@ mod tests {
             std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
             assert!(!stays_inside(folder.path(), &Path::new(name).join("videos")), "{name}");
         }
+        for place in ["~/evil", "~", "s3://bucket/stolen", "../out", "/etc"] {
+            let text = format!("download = '{place}'");
+            let told = contents(&text, Whose::Project).unwrap_err();
+            assert!(told.contains(&format!("`{place}` leads out of the folder")), "{told}");
+            assert!(contents(&text, Whose::User).is_ok(), "{place}");
+        }
+        assert_eq!(words_of("download = 's3://bucket/mine'", "download"), ["s3://bucket/mine"]);
+        assert!(words_of("download = '~/films'", "download").concat().ends_with("/home/films"));
         let key = |text| words_of(text, "api-key-file").concat();
         assert!(key("api-key-file = 'keys/acme'").ends_with("keys/acme"));
         assert!(Path::new(&key("api-key-file = 'keys/acme'")).is_absolute());

@@ -20,6 +20,9 @@ pub(super) const ACCOUNT: &str = "account";
 /// The key that names a file with the API key.
 pub(super) const KEY_FILE: &str = "api-key-file";
 
+/// The key that says where videos go.
+pub(super) const DOWNLOAD: &str = "download";
+
 /// Variables that hold the API key itself, the stronger first.
 pub(super) const KEY_VARIABLES: [&str; 2] = ["BATCHVEO_API_KEY", "APIXO_API_KEY"];
 
@@ -195,10 +198,11 @@ impl Key {
         matches!(self.arg.get_action(), ArgAction::Append)
     }
 
-    /// Whether `word` is a path for it, which is then relative to the file that says so.
+    /// Whether `word` is a path for it, which is then relative to the file that says so, or the
+    /// address of a place.
     pub(super) fn is_path(&self, word: &str) -> bool {
         let a_path = self.arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
-        let a_place = self.arg.get_long() == Some("download") && !word.contains("://");
+        let a_place = self.arg.get_long() == Some(DOWNLOAD);
         !word.is_empty() && (a_path || a_place)
     }
 

@@ -6,12 +6,16 @@
 //! their strength, `show` tells it all.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, FromArgMatches};
 
+use super::paths::{lies_inside, videos_of};
+use super::sheet::Source;
 use super::{Cli, Environment, UsageError, command};
-use layers::{Given, Settings};
+use keys::DOWNLOAD;
+use layers::{Given, Origin, Setting, Settings};
 
 mod file;
 mod keys;
@@ -74,10 +78,40 @@ pub fn parse(
     let mut settings = layers::resolve(&keys::Keys::of(&built), &given(&matches), environment)?;
     if is_rehearsal(&matches) {
         // It makes no videos: where they go is for real runs.
-        settings.values.remove("download");
+        settings.values.remove(DOWNLOAD);
     }
-    let merged = with_defaults(whole, name, &settings);
-    Ok(Cli::from_arg_matches(&merged.try_get_matches_from(&words)?)?)
+    let merged = with_defaults(whole, name, &settings).try_get_matches_from(&words)?;
+    stays_in_the_sheets_folder(&merged, &settings)?;
+    Ok(Cli::from_arg_matches(&merged)?)
+}
+
+/// That the folder for videos beside a sheet is one, and no link to elsewhere, if a file in the
+/// sheet's folder turned downloads on: then the link may have come with it.
+fn stays_in_the_sheets_folder(matches: &ArgMatches, settings: &Settings) -> Result<(), UsageError> {
+    let Some(Setting { words, origin: Origin::File(place) }) = settings.values.get(DOWNLOAD) else {
+        return Ok(());
+    };
+    let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
+    let is_off: bool = matches.try_get_one("no_download").ok().flatten().copied().unwrap_or_default();
+    let by_file = !is_off
+        && matches.try_contains_id(DOWNLOAD).is_ok()
+        && matches.value_source(DOWNLOAD) == Some(ValueSource::DefaultValue)
+        && settings.project.as_ref().is_some_and(|project| project.file == place.file);
+    // Turned on without a place; one that is named was judged when the file was read.
+    let without_place = words.iter().any(String::is_empty);
+    let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten().cloned();
+    let Some(sheet) = path("manifest").filter(|_| by_file && without_place) else { return Ok(()) };
+    let source = if sheet.as_os_str() == "-" { Source::Stdin } else { Source::File(sheet) };
+    let videos = videos_of(&source, path("state").as_deref(), false);
+    let (folder, name) = (videos.parent().unwrap_or(Path::new("")), videos.file_name().unwrap_or_default());
+    if lies_inside(folder, Path::new(name)) {
+        return Ok(());
+    }
+    let videos = videos.display();
+    Err(UsageError(format!(
+        "{place}: {DOWNLOAD}: {videos} leads out of its folder, which may come from anywhere: if you mean that, \
+         add --{DOWNLOAD}={videos}"
+    )))
 }
 
 fn is_rehearsal(matches: &ArgMatches) -> bool {

@@ -148,3 +148,33 @@ fn the_readmes_file_is_a_configuration() {
     let text = shown(&format!("config show --account acme --config {}", path.display()), &[]);
     assert!(text.lines().any(|line| line.contains("max-cost") && line.contains("account acme")), "{text}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_sheets_folder_turns_no_downloads_on_that_a_link_leads_out_of_it() {
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name);
+    std::os::unix::fs::symlink(outside.path(), path("p.videos")).unwrap();
+    let (sheet, mine) = (path("p.csv").display().to_string(), path("mine.toml"));
+    fs::write(&mine, "download = true\n").unwrap();
+    let line = |command: &str, rest: &str| format!("{command} {sheet} --config {} {rest}", mine.display());
+    assert!(parsed(&line("run", ""), &[]).is_ok(), "turned on by the user's own file");
+
+    fs::write(path("batchveo.toml"), "download = true\n").unwrap();
+    for command in ["run", "check"] {
+        let Unparsed::Settings(error) = parsed(&line(command, ""), &[]).unwrap_err() else { panic!() };
+        let error = error.to_string();
+        assert!(
+            error.contains("batchveo.toml:1: download: ") && error.contains("add --download="),
+            "{error}"
+        );
+    }
+    for by_hand in ["--download", "--download=films", "--no-download", "--simulate"] {
+        assert!(parsed(&line("run", by_hand), &[]).is_ok(), "{by_hand}");
+    }
+    fs::write(path("batchveo.toml"), "download = false\n").unwrap();
+    assert!(parsed(&line("run", ""), &[]).is_ok());
+    fs::write(path("batchveo.toml"), "download = true\n").unwrap();
+    fs::remove_file(path("p.videos")).unwrap();
+    assert!(parsed(&line("run", ""), &[]).is_ok());
+}
