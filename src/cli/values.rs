@@ -1,5 +1,6 @@
 //! Words on the command line that say more than a number or a name.
 
+use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
@@ -25,6 +26,17 @@ impl MaxFailures {
             Self::Share(share) => {
                 u64::try_from(u128::from(samples) * u128::from(share) / 10_000).unwrap_or(u64::MAX)
             }
+        }
+    }
+}
+
+impl PartialOrd for MaxFailures {
+    /// A number and a share compare only beside a sheet.
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Count(one), Self::Count(other)) => Some(one.cmp(other)),
+            (Self::Share(one), Self::Share(other)) => Some(one.cmp(other)),
+            (Self::Count(_), Self::Share(_)) | (Self::Share(_), Self::Count(_)) => None,
         }
     }
 }

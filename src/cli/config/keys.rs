@@ -6,10 +6,13 @@
 //! written, or whether a purchase is asked about.
 
 use std::any::TypeId;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
+
+use crate::cli::values::{MaxFailures, dollars, share};
 
 /// The commands that take settings from files.
 pub(super) const CONFIGURED: [&str; 4] = ["run", "check", "download", "verify"];
@@ -60,7 +63,8 @@ const OF_THE_MOMENT: [&str; 24] = [
 /// keep a purchase from being asked about, `quiet` and `progress` keep it from being seen, `images` calls
 /// hosts that the sheet names, `allow-private-hosts` opens the network behind a firewall, `metrics` and
 /// `metrics-file` open a port and replace a file. An account it may choose
-/// by its name: it is one that the user has set up, and its key goes where the user said.
+/// by its name: it is one that the user has set up, and its key goes where the user said. The account's
+/// limits and bounds of what is spent it may only lower ([`allows_more`]).
 const OF_A_PROJECT: [&str; 27] = [
     ACCOUNT,
     "aspect-ratio",
@@ -163,6 +167,22 @@ impl Keys {
 /// Whether the file in a sheet's folder may set `name`.
 pub(super) fn is_of_a_project(name: &str) -> bool {
     OF_A_PROJECT.contains(&name)
+}
+
+/// Whether `new` allows more spending or more requests than what stands, or may; only then has the file
+/// in a sheet's folder no say in it. Nothing stands where there is no bound.
+pub(super) fn allows_more(name: &str, new: &[String], standing: &[String]) -> bool {
+    fn more<T: PartialOrd>(new: Option<T>, standing: Option<T>) -> bool {
+        new.partial_cmp(&standing).is_none_or(Ordering::is_gt)
+    }
+    let (Some(new), Some(standing)) = (new.first(), standing.first()) else { return false };
+    match name {
+        "rpm" | "concurrency" | "paid-retries" => more(new.parse::<u32>().ok(), standing.parse::<u32>().ok()),
+        "share" => more(share(new).ok(), share(standing).ok()),
+        "max-cost" => more(dollars(new).ok(), dollars(standing).ok()),
+        "max-failures" => more(new.parse::<MaxFailures>().ok(), standing.parse::<MaxFailures>().ok()),
+        _ => false,
+    }
 }
 
 /// The one of `names` that `name` most likely stands for.
@@ -276,6 +296,27 @@ mod tests {
         ] {
             assert!(!is_of_a_project(name), "{name}");
         }
+    }
+
+    #[test]
+    fn more_is_what_spends_or_asks_more_or_may() {
+        let more = |name, new: &str, standing: &str| allows_more(name, &[new.into()], &[standing.into()]);
+        for (name, less, greater) in [
+            ("rpm", "900", "10000"),
+            ("concurrency", "9", "10"),
+            ("paid-retries", "0", "1"),
+            ("share", "9.5%", "10%"),
+            ("max-cost", "9.99", "50"),
+            ("max-failures", "9", "10"),
+            ("max-failures", "9%", "10%"),
+        ] {
+            let compared = [more(name, less, greater), more(name, less, less), more(name, greater, less)];
+            assert_eq!(compared, [false, false, true], "{name}");
+            assert!(!allows_more(name, &[greater.into()], &[]), "{name}: nothing stands");
+            assert!(OF_A_PROJECT.contains(&name), "{name}");
+        }
+        assert!(more("max-failures", "1%", "100") && more("max-failures", "1", "100%"));
+        assert!(!more("samples", "9", "1"));
     }
 
     #[test]

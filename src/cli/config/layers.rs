@@ -2,7 +2,8 @@
 //!
 //! From the strongest: the option itself; an account that `--account` or `BATCHVEO_ACCOUNT` chose;
 //! the environment; the file in the sheet's folder; an account that a file chose; the user's file;
-//! the default. An account goes with its choice, so that a key and the address it is sent to come
+//! the default. Bounds of what is spent and sent are the exception: of the file in the sheet's folder
+//! and what is weaker, the stricter holds. An account goes with its choice, so that a key and the address it is sent to come
 //! from one place: `BATCHVEO_API_KEY` is an account of its own, and puts one that only a file chose
 //! aside rather than going to that one's address.
 
@@ -11,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file::{Contents, Place, Value, Values, Whose, read};
-use super::keys::{ACCOUNT, KEY_FILE, KEY_VARIABLES, Keys, VARIABLES, nearest};
+use super::keys::{ACCOUNT, KEY_FILE, KEY_VARIABLES, Key, Keys, VARIABLES, allows_more, nearest};
 use crate::cli::{Environment, UsageError};
 
 /// The name of a file of settings.
@@ -69,6 +70,8 @@ pub(super) struct Settings {
     pub(super) key: Option<&'static str>,
     /// An account that was chosen and put aside, because the environment has a key.
     pub(super) aside: Option<Setting>,
+    /// Bounds that the file in the sheet's folder would loosen, and does not.
+    pub(super) refused: BTreeMap<String, Place>,
 }
 
 /// Finds what holds.
@@ -116,13 +119,14 @@ pub(super) fn resolve(
         return Err(UsageError(problems.join("\n")));
     }
     settings.key = KEY_VARIABLES.into_iter().find(|name| set(environment, name).is_some());
-    settings.put_together(given, project, user, variables)?;
+    settings.put_together(keys, given, project, user, variables)?;
     Ok(settings)
 }
 
 impl Settings {
     fn put_together(
         &mut self,
+        keys: &Keys,
         given: &Given,
         project: Contents,
         user: Contents,
@@ -139,7 +143,7 @@ impl Settings {
         self.take(user.values, Origin::File);
         if loose && own_key && self.key.is_some() {
             self.aside = chosen;
-            self.take(project.values, Origin::File);
+            self.take_stricter(keys, project.values);
             self.values.append(&mut variables);
         } else {
             let name = chosen.as_ref().map(|chosen| chosen.words.concat()).unwrap_or_default();
@@ -148,7 +152,7 @@ impl Settings {
             if loose {
                 self.take(account.clone(), of_account);
             }
-            self.take(project.values, Origin::File);
+            self.take_stricter(keys, project.values);
             self.values.append(&mut variables);
             if !loose {
                 self.take(account, of_account);
@@ -157,6 +161,19 @@ impl Settings {
         }
         self.one_key(loose);
         Ok(())
+    }
+
+    /// Takes what the file in the sheet's folder says. It loosens no bound of the user, nor a default.
+    fn take_stricter(&mut self, keys: &Keys, values: Values) {
+        for (name, Value { words, place }) in values {
+            let default = || keys.get(&name).map(Key::defaults).unwrap_or_default();
+            let standing = self.values.get(&name).map_or_else(default, |setting| setting.words.clone());
+            if allows_more(&name, &words, &standing) {
+                self.refused.insert(name, place);
+            } else {
+                self.values.insert(name, Setting { words, origin: Origin::File(place) });
+            }
+        }
     }
 
     fn take(&mut self, values: Values, origin: impl Fn(Place) -> Origin) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::file::plainly;
 use super::keys::{KEY_FILE, Keys};
-use super::layers::{Given, Looked, Settings, resolve};
+use super::layers::{Given, Looked, Origin, Settings, resolve};
 use crate::cli::exit::Exit;
 use crate::cli::{Environment, command};
 use crate::harmless::{self, Harmless};
@@ -139,6 +139,12 @@ fn told(keys: &Keys, settings: Settings) -> Told {
         // A switch that is off has the default `false` once the command line is built.
         let value = Some(words.join(" ")).filter(|text| !text.is_empty());
         let from = setting.map_or("default".into(), |setting| setting.origin.to_string());
+        let from = match settings.refused.get(name) {
+            Some(place) if !matches!(setting.map(|set| &set.origin), Some(Origin::Environment(_))) => {
+                format!("{from}, which {place} may not raise")
+            }
+            Some(_) | None => from,
+        };
         Line { name: name.to_owned(), value, from }
     };
     let found = |looked: Option<Looked>| {

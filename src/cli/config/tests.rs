@@ -92,7 +92,7 @@ fn shown(line: &str, variables: &[(&str, &str)]) -> String {
 #[test]
 fn show_says_where_each_value_comes_from_and_never_the_key() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("batchveo.toml"), "# mine\nrpm = 50\n").unwrap();
+    fs::write(folder.path().join("batchveo.toml"), "# mine\nrpm = 50\npaid-retries = 9\n").unwrap();
     let mine = folder.path().join("mine.toml");
     fs::write(&mine, "yes = true\n").unwrap();
     let variables = [("BATCHVEO_API_KEY", "recognisable"), ("BATCHVEO_SHARE", "30%")];
@@ -108,6 +108,7 @@ fn show_says_where_each_value_comes_from_and_never_the_key() {
     assert!(has(["share", "30%", "environment BATCHVEO_SHARE"]), "{text}");
     assert!(has(["yes", "true", "mine.toml:1"]), "{text}");
     assert!(has(["concurrency", "1000", "default"]), "{text}");
+    assert!(has(["paid-retries", "1", "batchveo.toml:3 may not raise"]), "{text}");
     assert!(has(["max-cost", "-", "default"]), "{text}");
     let json = shown(&format!("{line} --json"), &variables);
     for text in [&text, &json] {

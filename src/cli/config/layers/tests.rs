@@ -8,7 +8,7 @@ struct World {
 }
 
 const USER: &str = "\
-rpm = 1
+rpm = 6
 concurrency = 11
 base-url = 'https://user.example'
 
@@ -95,8 +95,8 @@ fn an_account_is_as_strong_as_its_choice() {
     let chosen = chosen.with("BATCHVEO_ACCOUNT", "acme");
     assert_eq!(chosen.holds(None, &["rpm"]), [acme.as_str()]);
     assert_eq!(World::new(USER, "account = 'acme'\n").holds(None, &["rpm"]), [acme]);
-    let weaker = World::new(USER, "account = 'acme'\nrpm = 5\n");
-    assert_eq!(weaker.holds(None, &["rpm"]), ["rpm: 5 (F/sheet/batchveo.toml:2)"]);
+    let weaker = World::new(USER, "account = 'acme'\nrpm = 1\n");
+    assert_eq!(weaker.holds(None, &["rpm"]), ["rpm: 1 (F/sheet/batchveo.toml:2)"]);
     let weaker =
         World::new(&USER.replace("[account.acme]", "[account]\ndefault='keyless'\n[account.acme]"), "");
     assert_eq!(weaker.holds(None, &["rpm"]), [format!("rpm: 3 (account keyless, {user}:13)")]);
@@ -180,4 +180,35 @@ fn in_the_users_own_folder_a_file_is_read_once_and_as_the_users() {
     let sheet = Some(world.folder.path().join("config/batchveo/prompts.csv"));
     let settings = world.resolve(&Given { sheet, ..Given::default() }).unwrap();
     assert_eq!((settings.project, settings.values["yes"].words.concat()), (None, "true".into()));
+}
+
+#[test]
+fn a_sheets_folder_lowers_the_users_bounds_and_raises_none() {
+    let user = "max-cost = 50\nmax-failures = '5%'\nshare = '50%'\n[account.acme]\nmax-cost = 20\n";
+    let names = ["max-cost", "max-failures", "share", "rpm", "concurrency", "paid-retries"];
+    let lower =
+        "max-cost = 5\nmax-failures = '1%'\nshare = '10%'\nrpm = 9\nconcurrency = 8\npaid-retries = 0\n";
+    let higher = "max-cost = 1e9\nmax-failures = 9\nshare = '100%'\nrpm = 10001\nconcurrency = 1001\npaid-retries = 50\n";
+    let mine = "F/config/batchveo/batchveo.toml";
+    let unset = ["rpm: unset", "concurrency: unset", "paid-retries: unset"].map(str::to_owned);
+    let of_user = [
+        format!("max-cost: 50 ({mine}:1)"),
+        format!("max-failures: 5% ({mine}:2)"),
+        format!("share: 50% ({mine}:3)"),
+    ];
+    let world = World::new(user, higher);
+    assert_eq!(world.holds(None, &names), [of_user, unset].concat());
+    let refused = world.resolve(&world.given(None)).unwrap().refused;
+    assert_eq!(refused.len(), names.len());
+    assert_eq!(World::new(user, lower).holds(None, &names)[5], "paid-retries: 0 (F/sheet/batchveo.toml:6)");
+    for held in World::new(user, lower).holds(None, &names) {
+        assert!(held.contains("F/sheet/batchveo.toml"), "{held}");
+    }
+    let of_account = World::new(user, "account = 'acme'\nmax-cost = 30\n");
+    assert_eq!(of_account.holds(None, &names[..1]), [format!("max-cost: 20 (account acme, {mine}:5)")]);
+    // Where the user bounds nothing, the folder may.
+    assert_eq!(
+        World::new("", higher).holds(None, &names[..1]),
+        ["max-cost: 1000000000 (F/sheet/batchveo.toml:1)"]
+    );
 }
