@@ -52,8 +52,8 @@ pub struct DownloadCommand {
     /// The sheet or its state file [default: the only state file in this folder]
     #[arg(value_name = "MANIFEST|STATE")]
     pub run: Option<PathBuf>,
-    /// Where to; outside of the sheet's folder it has to be named [default: where its videos went
-    /// last, or prompts.videos for prompts.csv]
+    /// Where to; outside of the sheet's folder it has to be named [default: the setting download, or
+    /// where its videos went last, or prompts.videos for prompts.csv]
     #[arg(long, value_name = "DEST")]
     pub to: Option<String>,
     /// How progress is shown: auto, bar, plain or none

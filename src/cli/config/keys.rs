@@ -23,6 +23,9 @@ pub(super) const ACCOUNT: &str = "account";
 /// The key that names a file with the API key.
 pub(super) const KEY_FILE: &str = "api-key-file";
 
+/// The key that says where requests go.
+pub(super) const BASE_URL: &str = "base-url";
+
 /// The key that says where videos go.
 pub(super) const DOWNLOAD: &str = "download";
 
@@ -97,13 +100,13 @@ const OF_A_PROJECT: [&str; 27] = [
 
 /// What belongs to an account.
 pub(super) const OF_AN_ACCOUNT: [&str; 7] =
-    [KEY_FILE, "base-url", "concurrency", "max-cost", "price", "rpm", "share"];
+    [KEY_FILE, BASE_URL, "concurrency", "max-cost", "price", "rpm", "share"];
 
 /// Settings that a variable of the environment can hold, and its names, the stronger first.
 pub(super) const VARIABLES: [(&str, &[&str]); 12] = [
     (ACCOUNT, &["BATCHVEO_ACCOUNT"]),
     (KEY_FILE, &["BATCHVEO_API_KEY_FILE"]),
-    ("base-url", &["BATCHVEO_BASE_URL", "APIXO_BASE_URL"]),
+    (BASE_URL, &["BATCHVEO_BASE_URL", "APIXO_BASE_URL"]),
     ("concurrency", &["BATCHVEO_CONCURRENCY"]),
     ("download", &["BATCHVEO_DOWNLOAD"]),
     ("log-format", &["BATCHVEO_LOG_FORMAT"]),

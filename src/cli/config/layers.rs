@@ -4,7 +4,8 @@
 //! the environment; the file in the sheet's folder; an account that a file chose; the user's file;
 //! the default. Bounds of what is spent and sent are the exception: of the file in the sheet's folder
 //! and what is weaker, the stricter holds. An account goes with its choice, so that a key and the address it is sent to come
-//! from one place: `BATCHVEO_API_KEY` is an account of its own, and puts one that only a file chose
+//! from one place: an account's key goes to its own address, the vendor's if it names none, unless
+//! `--base-url` is given; `BATCHVEO_API_KEY` is an account of its own, and puts one that only a file chose
 //! aside rather than going to that one's address.
 
 use std::collections::BTreeMap;
@@ -12,8 +13,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file::{Contents, Place, Value, Values, Whose, read};
-use super::keys::{ACCOUNT, KEY_FILE, KEY_VARIABLES, Key, Keys, VARIABLES, allows_more, nearest};
+use super::keys::{ACCOUNT, BASE_URL, KEY_FILE, KEY_VARIABLES, Key, Keys, VARIABLES, allows_more, nearest};
 use crate::cli::{Environment, UsageError};
+use crate::veo::BaseUrl;
 
 /// The name of a file of settings.
 const FILE: &str = "batchveo.toml";
@@ -140,8 +142,9 @@ impl Settings {
         let account = chosen.as_ref().map(|chosen| self.account(chosen, &user.accounts)).transpose()?;
         let loose = matches!(chosen.as_ref().map(|chosen| &chosen.origin), Some(Origin::File(_)));
         let own_key = account.as_ref().is_some_and(|account| account.contains_key(KEY_FILE));
+        let of_environment = self.key.is_some() || variables.contains_key(KEY_FILE);
         self.take(user.values, Origin::File);
-        if loose && own_key && self.key.is_some() {
+        if loose && own_key && of_environment {
             self.aside = chosen;
             self.take_stricter(keys, project.values);
             self.values.append(&mut variables);
@@ -155,12 +158,36 @@ impl Settings {
             self.take_stricter(keys, project.values);
             self.values.append(&mut variables);
             if !loose {
-                self.take(account, of_account);
+                self.take(account.clone(), of_account);
+            }
+            if let Some(file) = account.get(KEY_FILE) {
+                // Its key goes nowhere but to its own address, which is the vendor's unless it says so.
+                let vendors = || Value { words: vec![BaseUrl::default_vendor().to_string()], ..file.clone() };
+                let Value { words, place } = account.get(BASE_URL).cloned().unwrap_or_else(vendors);
+                self.values.insert(BASE_URL.to_owned(), Setting { words, origin: of_account(place) });
             }
             self.values.extend(chosen.map(|chosen| (ACCOUNT.to_owned(), chosen)));
         }
         self.one_key(loose);
-        Ok(())
+        if loose && !own_key { self.no_key_by_chance() } else { Ok(()) }
+    }
+
+    /// That no key of the environment goes to the address of an account that only a file chose.
+    fn no_key_by_chance(&self) -> Result<(), UsageError> {
+        let file = self.values.get(KEY_FILE).map(|setting| &setting.origin);
+        let by_file = match file {
+            Some(Origin::Environment(variable)) => Some(*variable),
+            Some(Origin::Option | Origin::File(_) | Origin::Account(..)) | None => None,
+        };
+        let Some(variable) = self.key.or(by_file) else { return Ok(()) };
+        let Some(Setting { words, origin: Origin::Account(name, place) }) = self.values.get(BASE_URL) else {
+            return Ok(());
+        };
+        Err(UsageError(format!(
+            "{place}: account {name} has an address and no key, and a file chose it: {variable} would go to {}. Give the \
+             account its {KEY_FILE}, or choose it by --account {name}",
+            words.concat()
+        )))
     }
 
     /// Takes what the file in the sheet's folder says. It loosens no bound of the user, nor a default.
@@ -208,6 +235,9 @@ impl Settings {
             Origin::Option => "--account".to_owned(),
             origin @ (Origin::Environment(_) | Origin::File(_) | Origin::Account(..)) => origin.to_string(),
         };
+        if name.trim().is_empty() {
+            return Err(UsageError(format!("{by}: an account has a name, and this is none")));
+        }
         let known: Vec<_> = accounts.keys().map(String::as_str).collect();
         let meant = nearest(&name, known.iter().copied());
         let known = match (&self.user, meant, known.as_slice()) {

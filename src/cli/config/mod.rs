@@ -80,6 +80,11 @@ pub fn parse(
         // It makes no videos: where they go is for real runs.
         settings.values.remove(DOWNLOAD);
     }
+    if name == "download" {
+        // It downloads anyway; the setting says where to, if it names a place.
+        let place = settings.values.remove(DOWNLOAD).filter(|place| !place.words.concat().is_empty());
+        settings.values.extend(place.map(|place| ("to".to_owned(), place)));
+    }
     let merged = with_defaults(whole, name, &settings).try_get_matches_from(&words)?;
     stays_in_the_sheets_folder(&merged, &settings)?;
     Ok(Cli::from_arg_matches(&merged)?)

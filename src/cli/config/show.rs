@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::file::plainly;
-use super::keys::{KEY_FILE, Keys};
+use super::keys::{KEY_FILE, Key, Keys};
 use super::layers::{Given, Looked, Origin, Settings, resolve};
 use crate::cli::exit::Exit;
 use crate::cli::{Environment, command};
@@ -134,8 +134,12 @@ pub fn perform(
 fn told(keys: &Keys, settings: Settings) -> Told {
     let line = |name: &str| {
         let setting = settings.values.get(name);
-        let defaults = || keys.get(name).map(super::keys::Key::defaults).unwrap_or_default();
+        let defaults = || keys.get(name).map(Key::defaults).unwrap_or_default();
         let words = setting.map_or_else(defaults, |setting| setting.words.clone());
+        // Set without a value, it is just on or off.
+        let is_bare = setting.is_some() && keys.get(name).is_some_and(Key::goes_without_value);
+        let words =
+            if is_bare && words.concat().is_empty() { vec![(!words.is_empty()).to_string()] } else { words };
         // A switch that is off has the default `false` once the command line is built.
         let value = Some(words.join(" ")).filter(|text| !text.is_empty());
         let from = setting.map_or("default".into(), |setting| setting.origin.to_string());
@@ -156,7 +160,7 @@ fn told(keys: &Keys, settings: Settings) -> Told {
         (None, None) => "none".into(),
     };
     let account_aside = settings.aside.as_ref().map(|aside| {
-        let variable = settings.key.unwrap_or_default();
+        let variable = settings.key.unwrap_or("BATCHVEO_API_KEY_FILE");
         format!("{} of {}: {variable} takes its place", aside.words.concat(), aside.origin)
     });
     let settings_lines = keys.names().map(line).collect();

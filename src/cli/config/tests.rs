@@ -179,3 +179,29 @@ fn a_sheets_folder_turns_no_downloads_on_that_a_link_leads_out_of_it() {
     fs::remove_file(path("p.videos")).unwrap();
     assert!(parsed(&line("run", ""), &[]).is_ok());
 }
+
+#[test]
+fn the_setting_download_is_where_download_downloads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sheet, mine) = (folder.path().join("p.csv"), folder.path().join("mine.toml"));
+    let line = |rest: &str| format!("{rest} {} --config {}", sheet.display(), mine.display());
+    let to = |rest: &str| {
+        let Chosen::Download(args) = parsed(&line(rest), &[]).unwrap().command else { panic!() };
+        args.to
+    };
+    let has = |value: &str| {
+        let text = shown(&line("config show"), &[]);
+        let mut lines = text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+        assert!(lines.any(|line| line == ["download", value]), "{value}: {text}");
+    };
+    for (setting, place, told) in [
+        ("'s3://bucket/films'", Some("s3://bucket/films"), "s3://bucket/films"),
+        ("true", None, "true"),
+        ("false", None, "false"),
+    ] {
+        fs::write(&mine, format!("download = {setting}\n")).unwrap();
+        assert_eq!(to("download").as_deref(), place, "{setting}");
+        assert_eq!(to("download --to there").as_deref(), Some("there"), "{setting}");
+        has(told);
+    }
+}

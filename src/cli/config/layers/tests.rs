@@ -141,6 +141,43 @@ fn a_key_and_its_address_come_from_one_place() {
 }
 
 #[test]
+fn an_accounts_key_goes_to_its_address_or_the_vendors() {
+    let user = "base-url = 'https://user.example'\n[account.acme]\napi-key-file = 'acme.key'\n";
+    let address = "base-url: https://api.apixo.ai (account acme, F/config/batchveo/batchveo.toml:3)";
+    let by_project = World::new(user, "account = 'acme'\n");
+    assert_eq!(by_project.holds(None, &["base-url"]), [address]);
+    let by_project = by_project.with("BATCHVEO_BASE_URL", "https://env.example");
+    assert_eq!(by_project.holds(None, &["base-url"]), [address]);
+    assert_eq!(
+        World::new(user, "").with("APIXO_BASE_URL", "https://env.example").holds(Some("acme"), &["base-url"]),
+        [address]
+    );
+    let own = World::new(USER, "account = 'acme'\n").with("BATCHVEO_BASE_URL", "https://env.example");
+    assert!(own.holds(None, &["base-url"])[0].starts_with("base-url: https://acme.example (account acme"));
+    // A key file that a variable names is the environment's key too.
+    let aside = World::new(USER, "account = 'acme'\n").with("BATCHVEO_API_KEY_FILE", "theirs");
+    let held = aside.holds(None, &["api-key-file", "base-url"]);
+    assert_eq!(held[0], "api-key-file: theirs (environment BATCHVEO_API_KEY_FILE)");
+    assert!(held[1].starts_with("base-url: https://user.example ("), "{held:?}");
+}
+
+#[test]
+fn the_environments_key_goes_to_an_accounts_address_only_by_hand() {
+    let user = "[account.acme]\nbase-url = 'https://acme.example'\n";
+    for (variable, value) in [("BATCHVEO_API_KEY", "secret"), ("BATCHVEO_API_KEY_FILE", "theirs")] {
+        let world = World::new(user, "account = 'acme'\n").with(variable, value);
+        let told = world.resolve(&world.given(None)).unwrap_err();
+        assert!(told.starts_with("F/config/batchveo/batchveo.toml:2: account acme has an address"), "{told}");
+        assert!(told.contains(&format!("{variable} would go to https://acme.example")), "{told}");
+        assert!(world.holds(Some("acme"), &["base-url"])[0].contains("acme.example"));
+        let elsewhere = world.with("BATCHVEO_BASE_URL", "https://env.example");
+        assert!(elsewhere.holds(None, &["base-url"])[0].contains("env.example"));
+    }
+    let keyless = World::new(user, "account = 'acme'\n");
+    assert!(keyless.holds(None, &["base-url"])[0].contains("acme.example"));
+}
+
+#[test]
 fn what_is_wrong_says_where() {
     let error = |world: &World, account| world.resolve(&world.given(account)).unwrap_err();
     let world = World::new(USER, "");
@@ -154,6 +191,8 @@ fn what_is_wrong_says_where() {
         error(&world, None),
         "F/sheet/batchveo.toml:1: there is no account `zzz`: write [account.zzz] into F/config/batchveo/batchveo.toml"
     );
+    let world = World::new(USER, "account = ''\n");
+    assert_eq!(error(&world, None), "F/sheet/batchveo.toml:1: an account has a name, and this is none");
     let world = World::new("", "").with("BATCHVEO_RPM", "many");
     assert!(error(&world, None).starts_with("BATCHVEO_RPM: invalid digit"), "{}", error(&world, None));
     let world = World::new("rpm = 0", "colour = 1");
