@@ -188,6 +188,31 @@ fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
     assert_eq!(videos["whole_of_one"], 0, "each was cut once: {videos}");
 }
 
+/// A service that takes connections and never answers, as behind a broken firewall.
+#[cfg(all(unix, feature = "bucket"))]
+#[test]
+fn a_bucket_that_never_answers_keeps_nobody_from_leaving() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+    ];
+    let bought = against(&server, "--download=s3://b/p");
+    for line in ["download p.csv --to s3://b/p --progress none", &bought] {
+        let mut run = folder.start(line, &[&variables[..], &KEYED].concat());
+        let _never_answered = silent.accept().unwrap();
+        run.signal("-INT");
+        assert_eq!(run.wait(), Some(130), "{line}");
+    }
+}
+
 #[test]
 fn a_rehearsal_has_nothing_to_download() {
     let folder = Folder::new();

@@ -19,6 +19,9 @@ use crate::store::{Note, NoteOf};
 /// Time between two looks whether there is room again.
 const ROOM_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a place may take for what has begun once downloads are to stop.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What downloads are told of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -116,13 +119,32 @@ impl Desk {
 
     /// What comes of `future`, unless downloads are to stop before it is ready.
     pub(super) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        let mut signals = self.signals.clone();
         tokio::select! {
             biased;
-            // An error says that nobody is left who could say stop.
-            _ = signals.wait_for(|signal| *signal == Signal::Stop) => Err(Stopped),
+            () = self.stopped() => Err(Stopped),
             output = future => Ok(output),
         }
+    }
+
+    /// The same for what is better not left half done, such as giving a video its name: once downloads
+    /// are to stop it has a few seconds. A service that never answers holds nobody up.
+    pub(super) async fn soon<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        let too_late = async {
+            self.stopped().await;
+            self.clock.sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = too_late => Err(Stopped),
+        }
+    }
+
+    /// Ready when downloads are to stop.
+    async fn stopped(&self) {
+        let mut signals = self.signals.clone();
+        // An error says that nobody is left who could say stop.
+        let _ = signals.wait_for(|signal| *signal == Signal::Stop).await;
     }
 
     pub(super) async fn wait(&self, span: Duration) -> Result<(), Stopped> {

@@ -84,7 +84,7 @@ struct Saving<'a> {
 impl Saving<'_> {
     async fn save(mut self, standing: Standing) -> Result<SavedFile, Unsaved> {
         if let Standing::Placing(file) = standing
-            && self.has(&file).await
+            && self.has(&file).await?
         {
             return self.saved(file).await;
         }
@@ -93,9 +93,10 @@ impl Saving<'_> {
     }
 
     /// Whether an earlier process gave this video its name, and could not say so any more.
-    async fn has(&self, file: &SavedFile) -> bool {
+    async fn has(&self, file: &SavedFile) -> Result<bool, Stopped> {
         let content = Content { bytes: file.bytes, sha256: file.sha256 };
-        matches!(self.desk.place.find(&file.path, content).await, Ok(Found::Same))
+        let found = self.desk.soon(self.desk.place.find(&file.path, content)).await?;
+        Ok(matches!(found, Ok(Found::Same)))
     }
 
     async fn saved(&self, file: SavedFile) -> Result<SavedFile, Unsaved> {
@@ -113,7 +114,7 @@ impl Saving<'_> {
         let path = sidecar_path(&file.path);
         let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
         let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
-        let put = self.desk.place.put(&path, text.into()).await;
+        let put = self.desk.soon(self.desk.place.put(&path, text.into())).await?;
         put.map_err(|error| failed(with_cause(&error)))
     }
 
@@ -196,7 +197,7 @@ impl Saving<'_> {
         else {
             return Err(Unsaved::Failed("the API no longer names this video".to_owned()));
         };
-        let mut draft = match desk.place.begin(&id).await {
+        let mut draft = match desk.soon(desk.place.begin(&id)).await? {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -211,11 +212,11 @@ impl Saving<'_> {
         let Whole { content, extension } = match fetched {
             Ok(Ok(whole)) => whole,
             Ok(Err(broken)) => {
-                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                desk.soon(draft.suspend()).await?.unwrap_or_else(|error| left(&error));
                 return Ok(Err(broken));
             }
             Err(Stopped) => {
-                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                desk.soon(draft.suspend()).await?.unwrap_or_else(|error| left(&error));
                 return Err(Unsaved::Stopped);
             }
         };
@@ -223,12 +224,12 @@ impl Saving<'_> {
         let Content { bytes, sha256 } = content;
         let file = SavedFile { path, bytes, sha256 };
         desk.note(&self.to_save.task, self.part, NoteOf::Placing(file.clone())).await?;
-        match draft.finish(&file.path, content).await {
+        match desk.soon(draft.finish(&file.path, content)).await? {
             Ok(()) => {}
-            Err(PlaceError::Taken { .. }) if self.has(&file).await => {
+            Err(PlaceError::Taken { .. }) if self.has(&file).await? => {
                 // The very video, from a process whose note was lost.
-                if let Ok(draft) = desk.place.begin(&id).await {
-                    draft.abandon().await.unwrap_or_else(|error| left(&error));
+                if let Ok(draft) = desk.soon(desk.place.begin(&id)).await? {
+                    desk.soon(draft.abandon()).await?.unwrap_or_else(|error| left(&error));
                 }
             }
             Err(error) => return Ok(Err(error.into())),
