@@ -4,7 +4,6 @@
 //! video that is whole is noted before it gets its name, and after. A video is given up only for
 //! reasons that trying again now does not mend.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use super::desk::{Desk, Stopped, WaitsForRoom};
@@ -81,7 +80,7 @@ struct Saving<'a> {
     part: u32,
 }
 
-impl Saving<'_> {
+impl<'a> Saving<'a> {
     async fn save(mut self, standing: Standing) -> Result<SavedFile, Unsaved> {
         if let Standing::Placing(file) = standing
             && self.has(&file).await?
@@ -124,17 +123,20 @@ impl Saving<'_> {
         let seed = u64::from_le_bytes(self.to_save.sample.0.to_le_bytes());
         let mut tries = Tries::new(seed);
         let mut asks = 0;
-        let waits_for_room: RefCell<Option<WaitsForRoom<'_>>> = RefCell::new(None);
+        let mut waits_for_room: Option<WaitsForRoom<'_>> = None;
         loop {
-            let broken = match self.try_once(&mut tries, &waits_for_room).await? {
-                Ok(file) => return Ok(file),
+            let broken = match self.try_once(&mut tries).await? {
+                Ok(file) => {
+                    if let Some(waits) = waits_for_room {
+                        waits.found();
+                    }
+                    return Ok(file);
+                }
                 Err(broken) => broken,
             };
             match broken {
                 Broken::Place(error) if error.is_full() => {
-                    let before = waits_for_room.take();
-                    let waits = desk.wait_for_room(with_cause(&error), before).await?;
-                    waits_for_room.replace(Some(waits));
+                    waits_for_room = Some(self.look_for_room(error, waits_for_room.take()).await?);
                 }
                 Broken::Place(error) if error.may_pass() => {
                     let wait = tries.again(with_cause(&error), None)?;
@@ -155,6 +157,34 @@ impl Saving<'_> {
                 }
             }
         }
+    }
+
+    /// Waits until the place has room, as far as that can be told without a video. Whether it was
+    /// enough is known when one is at its place: until then the others wait.
+    async fn look_for_room(
+        &self,
+        error: PlaceError,
+        mut before: Option<WaitsForRoom<'a>>,
+    ) -> Result<WaitsForRoom<'a>, Stopped> {
+        let desk = self.desk;
+        if before.is_some() {
+            desk.looked_like_room();
+        }
+        let mut why = with_cause(&error);
+        loop {
+            let waits = desk.wait_for_room(why, before.take()).await?;
+            match desk.soon(desk.place.look_for_room(&self.id())).await? {
+                Err(error) if error.is_full() => {
+                    why = with_cause(&error);
+                    before = Some(waits);
+                }
+                Ok(()) | Err(_) => return Ok(waits),
+            }
+        }
+    }
+
+    fn id(&self) -> DraftId {
+        DraftId::new(&self.desk.mark, self.to_save.task.as_str(), self.part)
     }
 
     /// Asks for the link again; what the API names instead is written down.
@@ -185,13 +215,9 @@ impl Saving<'_> {
     }
 
     /// One request, if need be, and one attempt to give the video its name.
-    async fn try_once(
-        &self,
-        tries: &mut Tries,
-        waits_for_room: &RefCell<Option<WaitsForRoom<'_>>>,
-    ) -> Result<Result<SavedFile, Broken>, Unsaved> {
+    async fn try_once(&self, tries: &mut Tries) -> Result<Result<SavedFile, Broken>, Unsaved> {
         let desk = self.desk;
-        let id = DraftId::new(&desk.mark, self.to_save.task.as_str(), self.part);
+        let id = self.id();
         let place = usize::try_from(self.part - 1).unwrap_or(usize::MAX);
         let (Some(link), Some(name)) = (self.to_save.urls.get(place).cloned(), self.to_save.names.get(place))
         else {
@@ -204,9 +230,6 @@ impl Saving<'_> {
         let mut received = |bytes| {
             tries.brought_something();
             desk.stand(|all| all.bytes += bytes);
-            if let Some(waits) = waits_for_room.take() {
-                waits.found();
-            }
         };
         let fetched = desk.unless_stopped(fetch(&desk.client, &link, &mut draft, &mut received)).await;
         let Whole { content, extension } = match fetched {
@@ -233,9 +256,6 @@ impl Saving<'_> {
                 }
             }
             Err(error) => return Ok(Err(error.into())),
-        }
-        if let Some(waits) = waits_for_room.take() {
-            waits.found();
         }
         Ok(Ok(file))
     }
