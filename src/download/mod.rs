@@ -9,6 +9,7 @@
 //!
 //! The API key is not known here.
 
+mod boxes;
 #[cfg(feature = "bucket")]
 mod bucket;
 #[cfg(feature = "bucket")]

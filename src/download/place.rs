@@ -60,6 +60,14 @@ pub struct Origin {
     pub total: Option<u64>,
 }
 
+impl Origin {
+    /// Whether the server gave a strong entity tag, which stands for these very bytes under any link; a
+    /// time does not.
+    pub(super) fn has_tag(&self) -> bool {
+        self.validator.as_ref().is_some_and(|validator| validator.starts_with('"'))
+    }
+}
+
 /// What a video is, to the byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {

@@ -158,6 +158,58 @@ async fn pages_dead_links_and_short_bodies_are_no_videos() {
     assert!(matches!(came[5], Err(Broken::Later { .. })), "{:?}", came[5]);
 }
 
+/// A video of an odd service: the length is nowhere but in its boxes.
+#[tokio::test]
+async fn what_comes_without_a_length_is_whole_by_its_boxes_only() {
+    let video = [
+        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..],
+        &[7; 992],
+    ]
+    .concat();
+    let chunked = |body: &[u8], end: &str| {
+        let head = format!("200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        [format!("HTTP/1.1 {head}").as_bytes(), body, end.as_bytes()].concat()
+    };
+    let (came, server, _folder) = fetch_all(vec![
+        answer("200 OK", &video[..500]),
+        answer("200 OK", &video[..video.len() - 1]),
+        chunked(&video[..500], "\r\n"),
+        chunked(&video[..500], "\r\n0\r\n\r\n"),
+        answer("200 OK", &self::video(500)),
+        answer("200 OK", &video),
+    ])
+    .await;
+    for (at, cut) in came[..5].iter().enumerate() {
+        assert!(matches!(cut, Err(Broken::Later { .. })), "{at}: {cut:?}");
+    }
+    is_whole(came.last(), &video);
+    assert!(server.asked().iter().all(|request| !request.contains("range:")), "{:?}", server.asked());
+    let (came, ..) = fetch_all(vec![chunked(&video, "\r\n0\r\n\r\n")]).await;
+    is_whole(came.last(), &video);
+}
+
+/// A link that is asked for again leads to another video, whose server knows no `If-Range`.
+#[tokio::test]
+async fn two_videos_never_become_one() {
+    let (one, other) = (video(1_000), [&video(500)[..], &[9; 500]].concat());
+    let rest = &other[400..];
+    for (first, second) in [
+        ("etag: \"a\"", ""),
+        ("last-modified: Thu, 26 Nov 2026 02:00:00 GMT", ""),
+        ("etag: \"a\"", "etag: \"b\"\r\n"),
+    ] {
+        let part = format!("206 Partial Content\r\n{second}content-range: bytes 400-999/1000");
+        let (came, ..) = fetch_all(vec![
+            answer(&format!("200 OK\r\ncontent-length: 1000\r\n{first}"), &one[..400]),
+            answer(&part, rest),
+            answer("200 OK\r\ncontent-length: 1000", &other),
+        ])
+        .await;
+        assert!(matches!(came[1], Err(Broken::Later { .. })), "{:?}", came[1]);
+        is_whole(came.last(), &other);
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_followed_and_private_hosts_are_not() {
     let video = video(300);
