@@ -192,17 +192,25 @@ impl<'a> Saving<'a> {
         let desk = self.desk;
         loop {
             match ask(desk, self.to_save.sample, &self.to_save.task).await? {
-                Asked::Links(urls) => {
-                    let is_new = urls != self.to_save.urls;
+                Asked::Links(named) => {
+                    let renewed = renewed(&self.to_save.urls, named);
+                    let this = usize::try_from(self.part - 1).ok().and_then(|place| renewed.named.get(place));
+                    let is_named = this.is_some_and(|named| *named);
+                    let is_new = self.to_save.urls != renewed.urls;
                     if is_new {
-                        let sample = self.to_save.sample;
+                        let (sample, urls) = (self.to_save.sample, renewed.urls);
                         self.to_save.urls.clone_from(&urls);
                         desk.note(&self.to_save.task, self.part, NoteOf::Links { sample, urls }).await?;
-                        return Ok(());
                     }
-                    // The same link: perhaps it was an accident.
-                    let wait = tries.again(format!("{why}, and the API names no other"), None)?;
-                    desk.wait(wait).await?;
+                    if !is_named {
+                        let told = "the API no longer names this video";
+                        return Err(Unsaved::Failed(format!("{why}; {told}")));
+                    }
+                    if !is_new {
+                        // The same link: perhaps it was an accident.
+                        let wait = tries.again(format!("{why}, and the API names no other"), None)?;
+                        desk.wait(wait).await?;
+                    }
                     return Ok(());
                 }
                 Asked::Later(told) => {
@@ -261,6 +269,41 @@ impl<'a> Saving<'a> {
     }
 }
 
+/// Links to a task's videos, after the API was asked again.
+#[derive(Debug, PartialEq, Eq)]
+struct Renewed {
+    /// Never fewer than before.
+    urls: Vec<String>,
+    /// Which of them the API named.
+    named: Vec<bool>,
+}
+
+/// The links `old`, replaced by those that the API names now. It may name fewer: then each takes the
+/// place of the video whose address it has, whatever the query says, and the others the places left.
+fn renewed(old: &[String], named: Vec<String>) -> Renewed {
+    if named.len() >= old.len() {
+        return Renewed { named: vec![true; named.len()], urls: named };
+    }
+    let address = |url: &str| url.split(['?', '#']).next().map(str::to_owned);
+    let mut renewed = Renewed { urls: old.to_vec(), named: vec![false; old.len()] };
+    let mut put = |place: usize, url| {
+        renewed.urls[place] = url;
+        renewed.named[place] = true;
+    };
+    let (known, new): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|url| old.iter().any(|old| address(old) == address(url)));
+    let mut places: Vec<_> = (0..old.len()).collect();
+    for url in known {
+        if let Some(at) = places.iter().position(|place| address(&old[*place]) == address(&url)) {
+            put(places.remove(at), url);
+        }
+    }
+    for (place, url) in places.into_iter().zip(new) {
+        put(place, url);
+    }
+    renewed
+}
+
 /// A draft could not be put away; the next process finds it as it is.
 fn left(error: &PlaceError) {
     tracing::debug!(%error, "a draft is left");
@@ -295,5 +338,28 @@ impl Tries {
             return Err(Unsaved::Failed(why));
         }
         Ok(self.waits.next_wait().max(asked.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(words: &str) -> Vec<String> {
+        words.split_whitespace().map(Into::into).collect()
+    }
+
+    #[test]
+    fn no_link_is_lost_to_a_shorter_list() {
+        for (old, now, urls, named) in [
+            ("a b", "c d", "c d", vec![true, true]),
+            ("a", "a b", "a b", vec![true, true]),
+            ("a b", "c", "c b", vec![true, false]),
+            ("a?1 b?1", "b?2", "a?1 b?2", vec![false, true]),
+            ("a b c", "x c", "x b c", vec![true, false, true]),
+            ("a a b", "a a", "a a b", vec![true, true, false]),
+        ] {
+            assert_eq!(renewed(&links(old), links(now)), Renewed { urls: links(urls), named }, "{old}: {now}");
+        }
     }
 }
