@@ -16,8 +16,11 @@ use crate::event::DownloadEvent;
 use crate::schedule::retry::FullJitter;
 use crate::store::{NoteOf, SavedFile, Standing, ToSave};
 
-/// Failures in a row without a byte between them, after which a video is given up.
+/// Failures in a row without [`SOMETHING`] between them, after which a video is given up.
 const BARREN_TRIES: u32 = 6;
+
+/// Bytes that are worth another try.
+const SOMETHING: u64 = 64 * 1024;
 
 /// Failures after which it is given up although each brought something: a server that lets no
 /// connection live and serves no ranges would otherwise be asked for ever.
@@ -235,11 +238,15 @@ impl<'a> Saving<'a> {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(error.into())),
         };
+        let mut came = 0;
         let mut received = |bytes| {
-            tries.brought_something();
+            came += bytes;
+            if came >= SOMETHING {
+                tries.brought_something();
+            }
             desk.stand(|all| all.bytes += bytes);
         };
-        let fetched = desk.unless_stopped(fetch(&desk.client, &link, &mut draft, &mut received)).await;
+        let fetched = desk.unless_stopped(fetch((&desk.client, &desk.clock), &link, &mut draft, &mut received)).await;
         let Whole { content, extension } = match fetched {
             Ok(Ok(whole)) => whole,
             Ok(Err(broken)) => {

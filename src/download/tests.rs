@@ -1,5 +1,6 @@
 //! Transfers from a server that says what it is told to, byte by byte.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
@@ -8,7 +9,9 @@ use tokio::net::TcpListener;
 
 use super::place::{Content, DraftId, Place};
 use super::transfer::{Broken, Whole, fetch};
+use crate::clock::Clock;
 use crate::hosts::{Client, Hosts, Patience};
+use crate::job::Stamp;
 
 /// A server on loopback that answers each request with the next of its answers, and closes.
 struct Server {
@@ -62,10 +65,14 @@ async fn fetch_all(answers: Vec<Vec<u8>>) -> (Vec<Result<Whole, Broken>>, Server
     let mut came = Vec::new();
     for _ in 0..count {
         let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
-        came.push(fetch(&client(), &server.url, &mut draft, |_| {}).await);
+        came.push(fetch((&client(), &clock()), &server.url, &mut draft, |_| {}).await);
         draft.suspend().await.unwrap();
     }
     (came, server, folder)
+}
+
+fn clock() -> Clock {
+    Clock::real(Stamp::BIRTH, NonZeroU32::MIN)
 }
 
 fn client() -> Client {
@@ -128,7 +135,7 @@ async fn what_came_whole_and_was_not_seen_is_not_asked_for_again() {
     let (mut came, server, folder) = fetch_all(vec![whole]).await;
     let place = Place::open(folder.path().to_str().unwrap()).unwrap();
     let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
-    came.push(fetch(&client(), &server.url, &mut draft, |_| {}).await);
+    came.push(fetch((&client(), &clock()), &server.url, &mut draft, |_| {}).await);
     is_whole(came.first(), &video);
     is_whole(came.last(), &video);
     assert_eq!(server.asked().len(), 1);
@@ -221,11 +228,11 @@ async fn redirects_are_followed_and_private_hosts_are_not() {
     let place = Place::open(folder.path().to_str().unwrap()).unwrap();
     let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
     let strict = Hosts::new(None, false).client(Patience::default()).unwrap();
-    let refused = fetch(&strict, &first.url, &mut draft, |_| {}).await;
+    let refused = fetch((&strict, &clock()), &first.url, &mut draft, |_| {}).await;
     assert!(
         matches!(&refused, Err(Broken::Refused(why)) if why.contains("--allow-private-hosts")),
         "{refused:?}"
     );
     assert!(first.asked().is_empty());
-    is_whole(Some(&fetch(&client(), &first.url, &mut draft, |_| {}).await), &video);
+    is_whole(Some(&fetch((&client(), &clock()), &first.url, &mut draft, |_| {}).await), &video);
 }

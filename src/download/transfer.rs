@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::boxes::{Boxes, Walked};
 use super::place::{Content, Draft, Origin, PlaceError};
+use crate::clock::Clock;
 use crate::hosts::{Client, HostRefused};
 
 /// Bytes that tell a video from a page.
@@ -23,6 +24,11 @@ const HEAD: usize = 12;
 
 /// Longest wait that a server may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
+
+/// Least that is waited for: so many bytes in each span. A server that sends less holds a place that
+/// another video could use, and perhaps for ever.
+const LEAST: u64 = 60_000;
+const LEAST_OVER: Duration = Duration::from_mins(1);
 
 /// Why a video is not whole in its draft yet.
 #[derive(Debug)]
@@ -64,7 +70,7 @@ pub(super) struct Whole {
 
 /// Gets what is missing of the video at `link` into `draft`, and tells `received` of each piece.
 pub(super) async fn fetch(
-    client: &Client,
+    (client, clock): (&Client, &Clock),
     link: &str,
     draft: &mut Draft,
     mut received: impl FnMut(u64),
@@ -105,18 +111,23 @@ pub(super) async fn fetch(
         draft.restart(Origin { link, validator: offer.validator.clone(), total: offer.total }).await?;
     }
     let mut looked = draft.have() >= HEAD as u64;
-    let mut boxes = Boxes::default();
+    let (mut boxes, mut pace) = (Boxes::default(), Pace::default());
     loop {
+        let asked = clock.now();
         let piece = match response.chunk().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(error) => return Err(failed(&error)),
         };
+        let length = piece.len() as u64;
+        let too_slow = pace.is_too_slow(length, clock.now().since(asked));
         hash.update(&piece);
         boxes.pass(&piece);
-        let length = piece.len() as u64;
         draft.write(piece).await?;
         received(length);
+        if too_slow {
+            return Err(Broken::later("less than 1 kB/s came for a minute"));
+        }
         if !looked && draft.have() >= HEAD as u64 {
             looked = true;
             look_like_a_video(draft).await?;
@@ -128,6 +139,25 @@ pub(super) async fn fetch(
         None => End::OfTheConnection(boxes.end()),
     };
     check(draft, hash, end, offer.extension).await
+}
+
+/// What comes, and how long it was waited for: what a place takes to store it does not count.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// Takes the next bytes in.
+    fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < LEAST_OVER {
+            return false;
+        }
+        std::mem::take(self).bytes < LEAST
+    }
 }
 
 /// Whether the draft is of this very link.
@@ -300,6 +330,18 @@ mod tests {
         ] {
             assert_eq!(super::extension(&url.parse().unwrap(), kind), extension, "{url}");
         }
+    }
+
+    #[test]
+    fn a_trickle_is_not_waited_for() {
+        let pace = |bytes, seconds| {
+            let mut pace = Pace::default();
+            (1..=1_000).find(|_| pace.is_too_slow(bytes, Duration::from_secs(seconds)))
+        };
+        assert_eq!(pace(1, 3), Some(20));
+        assert_eq!(pace(29_999, 30), Some(2));
+        assert_eq!(pace(30_000, 30), None);
+        assert_eq!(pace(1_000_000, 0), None);
     }
 
     #[test]
