@@ -193,6 +193,105 @@ fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
     assert_eq!(videos["whole_of_one"], 0, "each was cut once: {videos}");
 }
 
+/// A service that takes connections and never answers, as behind a broken firewall.
+#[cfg(all(unix, feature = "bucket"))]
+#[test]
+fn a_bucket_that_never_answers_keeps_nobody_from_leaving() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+    ];
+    let bought = against(&server, "--download=s3://b/p");
+    for line in ["download p.csv --to s3://b/p --progress none", &bought] {
+        let mut run = folder.start(line, &[&variables[..], &KEYED].concat());
+        let _never_answered = silent.accept().unwrap();
+        run.signal("-INT");
+        assert_eq!(run.wait(), Some(130), "{line}");
+    }
+}
+
+/// A bucket whose quota is used up refuses each object when it is put: after its video was fetched.
+#[cfg(all(unix, feature = "bucket"))]
+#[test]
+fn a_bucket_without_room_is_not_fetched_for_again_and_again() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 12);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", full.local_addr().unwrap());
+    let (put, puts) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in full.incoming() {
+            let put = put.clone();
+            std::thread::spawn(move || refuse_each_object(stream.unwrap(), &put));
+        }
+    });
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+    ];
+    let mut run = folder.start("download p.csv --to s3://b/p --progress none", &variables);
+    // Eight videos at once, then looks for room.
+    for _ in 0..8 + 1 {
+        puts.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    run.signal("-TERM");
+    assert_eq!(run.wait(), Some(143));
+    assert_eq!(server.judge()["videos"]["requests"], 8);
+}
+
+/// A service of S3 with nothing in it that takes nothing, on one connection; tells of each object.
+#[cfg(all(unix, feature = "bucket"))]
+fn refuse_each_object(stream: std::net::TcpStream, put: &std::sync::mpsc::Sender<()>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    loop {
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+            head += &line;
+        }
+        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).unwrap();
+        let (status, body) = if head.starts_with("PUT") {
+            let _ = put.send(());
+            ("403 Forbidden", "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>")
+        } else if head.contains("uploads") {
+            ("200 OK", "<ListMultipartUploadsResult></ListMultipartUploadsResult>")
+        } else if head.contains("list-type") {
+            (
+                "200 OK",
+                "<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>\
+                 <IsTruncated>false</IsTruncated></ListBucketResult>",
+            )
+        } else {
+            ("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>")
+        };
+        let body = if head.starts_with("HEAD") { "" } else { body };
+        write!(writer, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    }
+}
+
 #[test]
 fn a_rehearsal_has_nothing_to_download() {
     let folder = Folder::new();

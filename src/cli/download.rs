@@ -117,6 +117,7 @@ async fn fetch(
         tracing::info!(%why, "links that have died cannot be asked for again");
     }
     let asking = asked.why_not.clone().map_or(Asking::ThroughTheEngine, Asking::No);
+    let mut signals = Signals::listen()?;
     let Started { inbox, poke, ending } =
         downloads::start(batch.store(), place, &base_url, args.transfer, asking)?;
     let clock = Clock::real(batch.stamp_at(Moment::now())?, NonZeroU32::MIN);
@@ -125,27 +126,29 @@ async fn fetch(
     let outlook = Outlook::new(limits, batch.store().tally(&crate::store::Selection::default())?.total());
     let mut person = person(args.progress, &screen, &clock, outlook);
     let errand = Errand { clock, gate, limits, downloads: inbox };
-    let mut signals = Signals::listen()?;
     let (stop, stopped) = oneshot::channel();
-    let heard = {
-        let (mut poke, mut log) = (poke, LoggedEvents);
-        let mut fan = Fan::new().and(&mut poke).and(&mut log).and(&mut *person);
-        let running = batch.fetch(&asked.api, errand, &mut fan, sent(stopped));
-        heed(&mut signals, Box::pin(running), stop, || Ok(())).await
+    let running = async {
+        let finished = {
+            let (mut poke, mut log) = (poke, LoggedEvents);
+            let mut fan = Fan::new().and(&mut poke).and(&mut log).and(&mut *person);
+            batch.fetch(&asked.api, errand, &mut fan, sent(stopped)).await
+        };
+        // Signals are heeded here too: what a place does not answer may take long.
+        (finished, ending.wait().await.err())
     };
-    let (finished, interrupted) = match heard {
-        Ok((finished, interrupted)) => (finished?, interrupted),
+    let heard = heed(&mut signals, Box::pin(running), stop, || Ok(())).await;
+    let ((finished, went_wrong), interrupted) = match heard {
+        Ok(((finished, went_wrong), interrupted)) => ((finished?, went_wrong), interrupted),
         Err(Leave::Now(exit)) => return Ok(exit),
         Err(Leave::Mute(error)) => return Err(error.into()),
     };
     drop(person);
-    let went_wrong = ending.wait().err();
     let store = finished.batch.store();
     let now = downloads::delivered(store, &address)?;
     tell(&now, finished.progress.downloads.map_or(0, |downloads| downloads.saved), stdout)?;
     if let Some(error) = went_wrong {
         writeln!(screen, "batchveo: {:#}", anyhow::Error::from(error))?;
-        return Ok(Exit::Unsuccessful);
+        return Ok(interrupted.unwrap_or(Exit::Unsuccessful));
     }
     if now.left > 0 {
         let why = asked.why_not.map(|why| format!(" Links that have died were not asked for again: {why}."));

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::bucket_draft::Draft;
-use super::place::{Content, DraftId, Found, PlaceError};
+use super::place::{Content, DraftId, Found, PlaceError, SOME_ROOM};
 use super::s3_words::{encoded, hex, is_denied, is_refused, shortened, told, uploads_in};
 
 /// Below this key lies what is unfinished.
@@ -212,6 +212,17 @@ impl Bucket {
     pub(super) async fn begin(&self, id: &DraftId) -> Result<Draft, PlaceError> {
         let key = self.key(&format!("{DRAFTS}/{}.part", id.as_str()))?;
         Ok(Draft::new(self.clone(), key))
+    }
+
+    /// Under the key of a draft, so that whoever finds it left there clears it away.
+    pub(super) async fn look_for_room(&self, id: &DraftId) -> Result<(), PlaceError> {
+        let key = self.key(&format!("{DRAFTS}/{}.part", id.as_str()))?;
+        let put = self.store.put(&key, Bytes::from_static(SOME_ROOM).into()).await;
+        put.map_err(|error| self.failed(&key, &error))?;
+        if let Err(error) = self.store.delete(&key).await {
+            tracing::debug!("{}: {}; the next run clears it away", self.shown(&key), told(&error));
+        }
+        Ok(())
     }
 
     pub(super) async fn find(&self, path: &str, content: Content) -> Result<Found, PlaceError> {

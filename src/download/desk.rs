@@ -19,6 +19,12 @@ use crate::store::{Note, NoteOf};
 /// Time between two looks whether there is room again.
 const ROOM_EVERY: Duration = Duration::from_secs(5);
 
+/// The same after what looked like room was none, again and again: each such look has fetched a video.
+const ROOM_SELDOM: Duration = Duration::from_mins(5);
+
+/// How long a place may take for what has begun once downloads are to stop.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What downloads are told of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -61,6 +67,8 @@ struct Room {
     waiting: Cell<u32>,
     /// Whether the last who tried found some.
     found: Cell<bool>,
+    /// Time between two looks.
+    every: Cell<Duration>,
     why: RefCell<String>,
 }
 
@@ -73,9 +81,10 @@ pub(super) struct WaitsForRoom<'a> {
 }
 
 impl WaitsForRoom<'_> {
-    /// There is room: whoever tries next need not wait.
+    /// A video has found room: whoever tries next need not wait.
     pub(super) fn found(mut self) {
         self.room.found.set(true);
+        self.room.every.set(ROOM_EVERY);
         drop(self.trying.take());
     }
 }
@@ -109,6 +118,7 @@ impl Desk {
                 trying: Semaphore::new(1),
                 waiting: Cell::new(0),
                 found: Cell::new(false),
+                every: Cell::new(ROOM_EVERY),
                 why: RefCell::default(),
             },
         }
@@ -116,13 +126,32 @@ impl Desk {
 
     /// What comes of `future`, unless downloads are to stop before it is ready.
     pub(super) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        let mut signals = self.signals.clone();
         tokio::select! {
             biased;
-            // An error says that nobody is left who could say stop.
-            _ = signals.wait_for(|signal| *signal == Signal::Stop) => Err(Stopped),
+            () = self.stopped() => Err(Stopped),
             output = future => Ok(output),
         }
+    }
+
+    /// The same for what is better not left half done, such as giving a video its name: once downloads
+    /// are to stop it has a few seconds. A service that never answers holds nobody up.
+    pub(super) async fn soon<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        let too_late = async {
+            self.stopped().await;
+            self.clock.sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = too_late => Err(Stopped),
+        }
+    }
+
+    /// Ready when downloads are to stop.
+    async fn stopped(&self) {
+        let mut signals = self.signals.clone();
+        // An error says that nobody is left who could say stop.
+        let _ = signals.wait_for(|signal| *signal == Signal::Stop).await;
     }
 
     pub(super) async fn wait(&self, span: Duration) -> Result<(), Stopped> {
@@ -193,9 +222,15 @@ impl Desk {
             waits
         };
         if !room.found.get() {
-            self.wait(ROOM_EVERY).await?;
+            self.wait(room.every.get()).await?;
         }
         Ok(waits)
+    }
+
+    /// What looked like room was too little for a video.
+    pub(super) fn looked_like_room(&self) {
+        let every = &self.room.every;
+        every.set(every.get().saturating_mul(2).min(ROOM_SELDOM));
     }
 
     /// Why downloads wait for room, if they do.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
-use super::place::{Content, DraftId, Found, Origin, PlaceError};
+use super::place::{Content, DraftId, Found, Origin, PlaceError, SOME_ROOM};
 
 /// Where drafts lie.
 pub(super) const DRAFTS: &str = ".batchveo";
@@ -97,6 +97,19 @@ impl Folder {
             have = 0;
         }
         Ok(Draft { folder: self.clone(), file, path, noted, have, origin })
+    }
+
+    pub(super) async fn look_for_room(&self) -> Result<(), PlaceError> {
+        let drafts = self.drafts()?;
+        let written = on_a_thread({
+            let drafts = drafts.clone();
+            move || {
+                let mut passing = tempfile::Builder::new().suffix(".new").tempfile_in(drafts)?;
+                passing.write_all(SOME_ROOM)?;
+                passing.as_file().sync_all()
+            }
+        });
+        written.await.map_err(|error| self.failed(&drafts, error))
     }
 
     pub(super) async fn find(&self, path: &str, content: Content) -> Result<Found, PlaceError> {

@@ -9,6 +9,7 @@
 //!
 //! The API key is not known here.
 
+mod boxes;
 #[cfg(feature = "bucket")]
 mod bucket;
 #[cfg(feature = "bucket")]
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use futures::future::{Either, pending};
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 #[cfg(feature = "bucket")]
 pub use bucket::{Bucket, Object};
@@ -56,7 +57,7 @@ use crate::hosts::{Hosts, Patience};
 use crate::job::{Outcome, Stamp};
 use crate::schedule::{Halt, Transition};
 use crate::store::{Files, StoreError};
-use desk::{Desk, Signal};
+use desk::{Desk, Signal, Stopped};
 
 /// Samples read from the state file at once.
 const PAGE: usize = 64;
@@ -121,17 +122,18 @@ pub struct Started {
 
 /// The end of downloads.
 #[derive(Debug)]
-pub struct Ending(thread::JoinHandle<Result<(), DownloadError>>);
+pub struct Ending(oneshot::Receiver<Result<(), DownloadError>>);
 
 impl Ending {
-    /// Waits for it. The [`Poke`] must have been told of the run's end, or be gone.
+    /// Waits for it, beside whatever else is heeded. The [`Poke`] must have been told of the run's end,
+    /// or be gone.
     ///
     /// # Errors
     ///
     /// Why downloads ended before they were done.
-    pub fn wait(self) -> Result<(), DownloadError> {
-        let died = || DownloadError::Thread(std::io::Error::other("the thread of downloads died"));
-        self.0.join().map_err(|_| died())?
+    pub async fn wait(self) -> Result<(), DownloadError> {
+        let died = |_| DownloadError::Thread(std::io::Error::other("the thread of downloads died"));
+        self.0.await.map_err(died)?
     }
 }
 
@@ -194,13 +196,18 @@ pub fn start(files: Files, order: Order) -> Result<Started, DownloadError> {
     let (signal, signals) = watch::channel(Signal::Running);
     let made = Arc::new(Made::default());
     let poke = Poke { made: Arc::clone(&made), signal };
+    let (end, ending) = oneshot::channel();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(DownloadError::Thread)?;
-        runtime.block_on(Loop { files, made, signals }.run(order, messages))
+        let ended = runtime
+            .map_err(DownloadError::Thread)
+            .and_then(|runtime| runtime.block_on(Loop { files, made, signals }.run(order, messages)));
+        // Whoever does not wait for it has left.
+        let _ = end.send(ended);
     };
     let thread = thread::Builder::new().name("downloads".to_owned()).spawn(work);
-    Ok(Started { inbox, poke, ending: Ending(thread.map_err(DownloadError::Thread)?) })
+    thread.map_err(DownloadError::Thread)?;
+    Ok(Started { inbox, poke, ending: Ending(ending) })
 }
 
 /// What the loop listens to.
@@ -217,11 +224,16 @@ impl Loop {
             self.files.want_particulars();
         }
         let mark = self.files.mark()?;
-        place.prepare(&mark).await?;
-        settle(&place, &self.files).await;
         let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
         let what = (place, hosts.client(patience)?, asking);
         let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
+        match desk.unless_stopped(desk.place.prepare(&desk.mark)).await {
+            Ok(prepared) => prepared?,
+            Err(Stopped) => return Ok(()),
+        }
+        if desk.unless_stopped(settle(&desk.place, &self.files)).await.is_err() {
+            return Ok(());
+        }
         let made_before = self.made.count.load(Ordering::Relaxed);
         let unsaved = self.files.unsaved()?;
         let mut backlog = Backlog::default();
@@ -270,7 +282,9 @@ impl Loop {
         desk.stand(|all| all.bytes_per_second = 0);
         desk.tell_standing();
         drop(under_way);
-        settle(&desk.place, &self.files).await;
+        if desk.soon(settle(&desk.place, &self.files)).await.is_err() {
+            tracing::debug!("the list of what is saved is put in order next time");
+        }
         Ok(())
     }
 

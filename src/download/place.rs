@@ -16,6 +16,9 @@ use super::bucket::Bucket;
 use super::bucket_draft;
 use super::folder::{self, Folder};
 
+/// Bytes that are put and removed again to see whether there is room.
+pub(super) const SOME_ROOM: &[u8] = &[0; 4096];
+
 /// A place for videos.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -55,6 +58,14 @@ pub struct Origin {
     pub validator: Option<String>,
     /// How long the whole is, if the server said so.
     pub total: Option<u64>,
+}
+
+impl Origin {
+    /// Whether the server gave a strong entity tag, which stands for these very bytes under any link; a
+    /// time does not.
+    pub(super) fn has_tag(&self) -> bool {
+        self.validator.as_ref().is_some_and(|validator| validator.starts_with('"'))
+    }
 }
 
 /// What a video is, to the byte.
@@ -203,6 +214,22 @@ impl Place {
             Self::Folder(folder) => folder.begin(id).await.map(Draft::Folder),
             #[cfg(feature = "bucket")]
             Self::Bucket(bucket) => bucket.begin(id).await.map(|draft| Draft::Bucket(Box::new(draft))),
+        }
+    }
+
+    /// Looks whether there is room at all, with a few bytes that do not stay.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Full`], or when the place cannot be written.
+    pub async fn look_for_room(&self, id: &DraftId) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(folder) => {
+                let _ = id;
+                folder.look_for_room().await
+            }
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.look_for_room(id).await,
         }
     }
 

@@ -4,7 +4,6 @@
 //! video that is whole is noted before it gets its name, and after. A video is given up only for
 //! reasons that trying again now does not mend.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use super::desk::{Desk, Stopped, WaitsForRoom};
@@ -17,8 +16,11 @@ use crate::event::DownloadEvent;
 use crate::schedule::retry::FullJitter;
 use crate::store::{NoteOf, SavedFile, Standing, ToSave};
 
-/// Failures in a row without a byte between them, after which a video is given up.
+/// Failures in a row without [`SOMETHING`] between them, after which a video is given up.
 const BARREN_TRIES: u32 = 6;
+
+/// Bytes that are worth another try.
+const SOMETHING: u64 = 64 * 1024;
 
 /// Failures after which it is given up although each brought something: a server that lets no
 /// connection live and serves no ranges would otherwise be asked for ever.
@@ -81,10 +83,10 @@ struct Saving<'a> {
     part: u32,
 }
 
-impl Saving<'_> {
+impl<'a> Saving<'a> {
     async fn save(mut self, standing: Standing) -> Result<SavedFile, Unsaved> {
         if let Standing::Placing(file) = standing
-            && self.has(&file).await
+            && self.has(&file).await?
         {
             return self.saved(file).await;
         }
@@ -93,9 +95,10 @@ impl Saving<'_> {
     }
 
     /// Whether an earlier process gave this video its name, and could not say so any more.
-    async fn has(&self, file: &SavedFile) -> bool {
+    async fn has(&self, file: &SavedFile) -> Result<bool, Stopped> {
         let content = Content { bytes: file.bytes, sha256: file.sha256 };
-        matches!(self.desk.place.find(&file.path, content).await, Ok(Found::Same))
+        let found = self.desk.soon(self.desk.place.find(&file.path, content)).await?;
+        Ok(matches!(found, Ok(Found::Same)))
     }
 
     async fn saved(&self, file: SavedFile) -> Result<SavedFile, Unsaved> {
@@ -113,7 +116,7 @@ impl Saving<'_> {
         let path = sidecar_path(&file.path);
         let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
         let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
-        let put = self.desk.place.put(&path, text.into()).await;
+        let put = self.desk.soon(self.desk.place.put(&path, text.into())).await?;
         put.map_err(|error| failed(with_cause(&error)))
     }
 
@@ -123,17 +126,20 @@ impl Saving<'_> {
         let seed = u64::from_le_bytes(self.to_save.sample.0.to_le_bytes());
         let mut tries = Tries::new(seed);
         let mut asks = 0;
-        let waits_for_room: RefCell<Option<WaitsForRoom<'_>>> = RefCell::new(None);
+        let mut waits_for_room: Option<WaitsForRoom<'_>> = None;
         loop {
-            let broken = match self.try_once(&mut tries, &waits_for_room).await? {
-                Ok(file) => return Ok(file),
+            let broken = match self.try_once(&mut tries).await? {
+                Ok(file) => {
+                    if let Some(waits) = waits_for_room {
+                        waits.found();
+                    }
+                    return Ok(file);
+                }
                 Err(broken) => broken,
             };
             match broken {
                 Broken::Place(error) if error.is_full() => {
-                    let before = waits_for_room.take();
-                    let waits = desk.wait_for_room(with_cause(&error), before).await?;
-                    waits_for_room.replace(Some(waits));
+                    waits_for_room = Some(self.look_for_room(error, waits_for_room.take()).await?);
                 }
                 Broken::Place(error) if error.may_pass() => {
                     let wait = tries.again(with_cause(&error), None)?;
@@ -156,22 +162,58 @@ impl Saving<'_> {
         }
     }
 
+    /// Waits until the place has room, as far as that can be told without a video. Whether it was
+    /// enough is known when one is at its place: until then the others wait.
+    async fn look_for_room(
+        &self,
+        error: PlaceError,
+        mut before: Option<WaitsForRoom<'a>>,
+    ) -> Result<WaitsForRoom<'a>, Stopped> {
+        let desk = self.desk;
+        if before.is_some() {
+            desk.looked_like_room();
+        }
+        let mut why = with_cause(&error);
+        loop {
+            let waits = desk.wait_for_room(why, before.take()).await?;
+            match desk.soon(desk.place.look_for_room(&self.id())).await? {
+                Err(error) if error.is_full() => {
+                    why = with_cause(&error);
+                    before = Some(waits);
+                }
+                Ok(()) | Err(_) => return Ok(waits),
+            }
+        }
+    }
+
+    fn id(&self) -> DraftId {
+        DraftId::new(&self.desk.mark, self.to_save.task.as_str(), self.part)
+    }
+
     /// Asks for the link again; what the API names instead is written down.
     async fn ask_again(&mut self, why: &str, tries: &mut Tries) -> Result<(), Unsaved> {
         let desk = self.desk;
         loop {
             match ask(desk, self.to_save.sample, &self.to_save.task).await? {
-                Asked::Links(urls) => {
-                    let is_new = urls != self.to_save.urls;
+                Asked::Links(named) => {
+                    let renewed = renewed(&self.to_save.urls, named);
+                    let this = usize::try_from(self.part - 1).ok().and_then(|place| renewed.named.get(place));
+                    let is_named = this.is_some_and(|named| *named);
+                    let is_new = self.to_save.urls != renewed.urls;
                     if is_new {
-                        let sample = self.to_save.sample;
+                        let (sample, urls) = (self.to_save.sample, renewed.urls);
                         self.to_save.urls.clone_from(&urls);
                         desk.note(&self.to_save.task, self.part, NoteOf::Links { sample, urls }).await?;
-                        return Ok(());
                     }
-                    // The same link: perhaps it was an accident.
-                    let wait = tries.again(format!("{why}, and the API names no other"), None)?;
-                    desk.wait(wait).await?;
+                    if !is_named {
+                        let told = "the API no longer names this video";
+                        return Err(Unsaved::Failed(format!("{why}; {told}")));
+                    }
+                    if !is_new {
+                        // The same link: perhaps it was an accident.
+                        let wait = tries.again(format!("{why}, and the API names no other"), None)?;
+                        desk.wait(wait).await?;
+                    }
                     return Ok(());
                 }
                 Asked::Later(told) => {
@@ -184,38 +226,35 @@ impl Saving<'_> {
     }
 
     /// One request, if need be, and one attempt to give the video its name.
-    async fn try_once(
-        &self,
-        tries: &mut Tries,
-        waits_for_room: &RefCell<Option<WaitsForRoom<'_>>>,
-    ) -> Result<Result<SavedFile, Broken>, Unsaved> {
+    async fn try_once(&self, tries: &mut Tries) -> Result<Result<SavedFile, Broken>, Unsaved> {
         let desk = self.desk;
-        let id = DraftId::new(&desk.mark, self.to_save.task.as_str(), self.part);
+        let id = self.id();
         let place = usize::try_from(self.part - 1).unwrap_or(usize::MAX);
         let (Some(link), Some(name)) = (self.to_save.urls.get(place).cloned(), self.to_save.names.get(place))
         else {
             return Err(Unsaved::Failed("the API no longer names this video".to_owned()));
         };
-        let mut draft = match desk.place.begin(&id).await {
+        let mut draft = match desk.soon(desk.place.begin(&id)).await? {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(error.into())),
         };
+        let mut came = 0;
         let mut received = |bytes| {
-            tries.brought_something();
-            desk.stand(|all| all.bytes += bytes);
-            if let Some(waits) = waits_for_room.take() {
-                waits.found();
+            came += bytes;
+            if came >= SOMETHING {
+                tries.brought_something();
             }
+            desk.stand(|all| all.bytes += bytes);
         };
-        let fetched = desk.unless_stopped(fetch(&desk.client, &link, &mut draft, &mut received)).await;
+        let fetched = desk.unless_stopped(fetch((&desk.client, &desk.clock), &link, &mut draft, &mut received)).await;
         let Whole { content, extension } = match fetched {
             Ok(Ok(whole)) => whole,
             Ok(Err(broken)) => {
-                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                desk.soon(draft.suspend()).await?.unwrap_or_else(|error| left(&error));
                 return Ok(Err(broken));
             }
             Err(Stopped) => {
-                draft.suspend().await.unwrap_or_else(|error| left(&error));
+                desk.soon(draft.suspend()).await?.unwrap_or_else(|error| left(&error));
                 return Err(Unsaved::Stopped);
             }
         };
@@ -223,21 +262,53 @@ impl Saving<'_> {
         let Content { bytes, sha256 } = content;
         let file = SavedFile { path, bytes, sha256 };
         desk.note(&self.to_save.task, self.part, NoteOf::Placing(file.clone())).await?;
-        match draft.finish(&file.path, content).await {
+        match desk.soon(draft.finish(&file.path, content)).await? {
             Ok(()) => {}
-            Err(PlaceError::Taken { .. }) if self.has(&file).await => {
+            Err(PlaceError::Taken { .. }) if self.has(&file).await? => {
                 // The very video, from a process whose note was lost.
-                if let Ok(draft) = desk.place.begin(&id).await {
-                    draft.abandon().await.unwrap_or_else(|error| left(&error));
+                if let Ok(draft) = desk.soon(desk.place.begin(&id)).await? {
+                    desk.soon(draft.abandon()).await?.unwrap_or_else(|error| left(&error));
                 }
             }
             Err(error) => return Ok(Err(error.into())),
         }
-        if let Some(waits) = waits_for_room.take() {
-            waits.found();
-        }
         Ok(Ok(file))
     }
+}
+
+/// Links to a task's videos, after the API was asked again.
+#[derive(Debug, PartialEq, Eq)]
+struct Renewed {
+    /// Never fewer than before.
+    urls: Vec<String>,
+    /// Which of them the API named.
+    named: Vec<bool>,
+}
+
+/// The links `old`, replaced by those that the API names now. It may name fewer: then each takes the
+/// place of the video whose address it has, whatever the query says, and the others the places left.
+fn renewed(old: &[String], named: Vec<String>) -> Renewed {
+    if named.len() >= old.len() {
+        return Renewed { named: vec![true; named.len()], urls: named };
+    }
+    let address = |url: &str| url.split(['?', '#']).next().map(str::to_owned);
+    let mut renewed = Renewed { urls: old.to_vec(), named: vec![false; old.len()] };
+    let mut put = |place: usize, url| {
+        renewed.urls[place] = url;
+        renewed.named[place] = true;
+    };
+    let (known, new): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|url| old.iter().any(|old| address(old) == address(url)));
+    let mut places: Vec<_> = (0..old.len()).collect();
+    for url in known {
+        if let Some(at) = places.iter().position(|place| address(&old[*place]) == address(&url)) {
+            put(places.remove(at), url);
+        }
+    }
+    for (place, url) in places.into_iter().zip(new) {
+        put(place, url);
+    }
+    renewed
 }
 
 /// A draft could not be put away; the next process finds it as it is.
@@ -274,5 +345,28 @@ impl Tries {
             return Err(Unsaved::Failed(why));
         }
         Ok(self.waits.next_wait().max(asked.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(words: &str) -> Vec<String> {
+        words.split_whitespace().map(Into::into).collect()
+    }
+
+    #[test]
+    fn no_link_is_lost_to_a_shorter_list() {
+        for (old, now, urls, named) in [
+            ("a b", "c d", "c d", vec![true, true]),
+            ("a", "a b", "a b", vec![true, true]),
+            ("a b", "c", "c b", vec![true, false]),
+            ("a?1 b?1", "b?2", "a?1 b?2", vec![false, true]),
+            ("a b c", "x c", "x b c", vec![true, false, true]),
+            ("a a b", "a a", "a a b", vec![true, true, false]),
+        ] {
+            assert_eq!(renewed(&links(old), links(now)), Renewed { urls: links(urls), named }, "{old}: {now}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Transfers from a server that says what it is told to, byte by byte.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
@@ -8,7 +9,9 @@ use tokio::net::TcpListener;
 
 use super::place::{Content, DraftId, Place};
 use super::transfer::{Broken, Whole, fetch};
+use crate::clock::Clock;
 use crate::hosts::{Client, Hosts, Patience};
+use crate::job::Stamp;
 
 /// A server on loopback that answers each request with the next of its answers, and closes.
 struct Server {
@@ -62,10 +65,14 @@ async fn fetch_all(answers: Vec<Vec<u8>>) -> (Vec<Result<Whole, Broken>>, Server
     let mut came = Vec::new();
     for _ in 0..count {
         let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
-        came.push(fetch(&client(), &server.url, &mut draft, |_| {}).await);
+        came.push(fetch((&client(), &clock()), &server.url, &mut draft, |_| {}).await);
         draft.suspend().await.unwrap();
     }
     (came, server, folder)
+}
+
+fn clock() -> Clock {
+    Clock::real(Stamp::BIRTH, NonZeroU32::MIN)
 }
 
 fn client() -> Client {
@@ -128,7 +135,7 @@ async fn what_came_whole_and_was_not_seen_is_not_asked_for_again() {
     let (mut came, server, folder) = fetch_all(vec![whole]).await;
     let place = Place::open(folder.path().to_str().unwrap()).unwrap();
     let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
-    came.push(fetch(&client(), &server.url, &mut draft, |_| {}).await);
+    came.push(fetch((&client(), &clock()), &server.url, &mut draft, |_| {}).await);
     is_whole(came.first(), &video);
     is_whole(came.last(), &video);
     assert_eq!(server.asked().len(), 1);
@@ -158,6 +165,58 @@ async fn pages_dead_links_and_short_bodies_are_no_videos() {
     assert!(matches!(came[5], Err(Broken::Later { .. })), "{:?}", came[5]);
 }
 
+/// A video of an odd service: the length is nowhere but in its boxes.
+#[tokio::test]
+async fn what_comes_without_a_length_is_whole_by_its_boxes_only() {
+    let video = [
+        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..],
+        &[7; 992],
+    ]
+    .concat();
+    let chunked = |body: &[u8], end: &str| {
+        let head = format!("200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        [format!("HTTP/1.1 {head}").as_bytes(), body, end.as_bytes()].concat()
+    };
+    let (came, server, _folder) = fetch_all(vec![
+        answer("200 OK", &video[..500]),
+        answer("200 OK", &video[..video.len() - 1]),
+        chunked(&video[..500], "\r\n"),
+        chunked(&video[..500], "\r\n0\r\n\r\n"),
+        answer("200 OK", &self::video(500)),
+        answer("200 OK", &video),
+    ])
+    .await;
+    for (at, cut) in came[..5].iter().enumerate() {
+        assert!(matches!(cut, Err(Broken::Later { .. })), "{at}: {cut:?}");
+    }
+    is_whole(came.last(), &video);
+    assert!(server.asked().iter().all(|request| !request.contains("range:")), "{:?}", server.asked());
+    let (came, ..) = fetch_all(vec![chunked(&video, "\r\n0\r\n\r\n")]).await;
+    is_whole(came.last(), &video);
+}
+
+/// A link that is asked for again leads to another video, whose server knows no `If-Range`.
+#[tokio::test]
+async fn two_videos_never_become_one() {
+    let (one, other) = (video(1_000), [&video(500)[..], &[9; 500]].concat());
+    let rest = &other[400..];
+    for (first, second) in [
+        ("etag: \"a\"", ""),
+        ("last-modified: Thu, 26 Nov 2026 02:00:00 GMT", ""),
+        ("etag: \"a\"", "etag: \"b\"\r\n"),
+    ] {
+        let part = format!("206 Partial Content\r\n{second}content-range: bytes 400-999/1000");
+        let (came, ..) = fetch_all(vec![
+            answer(&format!("200 OK\r\ncontent-length: 1000\r\n{first}"), &one[..400]),
+            answer(&part, rest),
+            answer("200 OK\r\ncontent-length: 1000", &other),
+        ])
+        .await;
+        assert!(matches!(came[1], Err(Broken::Later { .. })), "{:?}", came[1]);
+        is_whole(came.last(), &other);
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_followed_and_private_hosts_are_not() {
     let video = video(300);
@@ -169,11 +228,11 @@ async fn redirects_are_followed_and_private_hosts_are_not() {
     let place = Place::open(folder.path().to_str().unwrap()).unwrap();
     let mut draft = place.begin(&DraftId::new("s", "t", 1)).await.unwrap();
     let strict = Hosts::new(None, false).client(Patience::default()).unwrap();
-    let refused = fetch(&strict, &first.url, &mut draft, |_| {}).await;
+    let refused = fetch((&strict, &clock()), &first.url, &mut draft, |_| {}).await;
     assert!(
         matches!(&refused, Err(Broken::Refused(why)) if why.contains("--allow-private-hosts")),
         "{refused:?}"
     );
     assert!(first.asked().is_empty());
-    is_whole(Some(&fetch(&client(), &first.url, &mut draft, |_| {}).await), &video);
+    is_whole(Some(&fetch((&client(), &clock()), &first.url, &mut draft, |_| {}).await), &video);
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED,
-    RANGE, RETRY_AFTER,
+    RANGE, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use reqwest::{Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 
+use super::boxes::{Boxes, Walked};
 use super::place::{Content, Draft, Origin, PlaceError};
+use crate::clock::Clock;
 use crate::hosts::{Client, HostRefused};
 
 /// Bytes that tell a video from a page.
@@ -22,6 +24,11 @@ const HEAD: usize = 12;
 
 /// Longest wait that a server may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
+
+/// Least that is waited for: so many bytes in each span. A server that sends less holds a place that
+/// another video could use, and perhaps for ever.
+const LEAST: u64 = 60_000;
+const LEAST_OVER: Duration = Duration::from_mins(1);
 
 /// Why a video is not whole in its draft yet.
 #[derive(Debug)]
@@ -63,21 +70,21 @@ pub(super) struct Whole {
 
 /// Gets what is missing of the video at `link` into `draft`, and tells `received` of each piece.
 pub(super) async fn fetch(
-    client: &Client,
+    (client, clock): (&Client, &Clock),
     link: &str,
     draft: &mut Draft,
     mut received: impl FnMut(u64),
 ) -> Result<Whole, Broken> {
     let url = Url::parse(link).map_err(|error| Broken::Dead(format!("the link is none: {error}")))?;
     let link = blake3::hash(link.as_bytes()).to_hex()[..16].to_owned();
-    let known = draft.origin().filter(|origin| origin.link == link || origin.validator.is_some()).cloned();
-    let known = known.filter(|origin| draft.have() > 0 && origin.total.is_none_or(|all| draft.have() <= all));
+    let known = draft.origin().filter(|origin| origin.link == link || origin.has_tag()).cloned();
+    let known = known.filter(|origin| draft.have() > 0 && origin.total.is_some_and(|all| draft.have() <= all));
     // All of it came, and nobody was there to see it.
     let is_whole = known.as_ref().is_some_and(|origin| origin.total == Some(draft.have()));
-    if let Some(origin) = known.as_ref().filter(|_| is_whole && known_link(draft, &link)) {
+    if let Some(total) = known.as_ref().filter(|_| is_whole && known_link(draft, &link)).and_then(|origin| origin.total) {
         let hash = draft.hash().await?;
-        let total = origin.total;
-        return check(draft, hash, total, extension(&url, None)).await;
+        let end = End::At(total);
+        return check(draft, hash, end, extension(&url, None)).await;
     }
     let mut request = client.get(url.clone()).map_err(|refused| Broken::Refused(refused.to_string()))?;
     request = request.header(ACCEPT_ENCODING, "identity");
@@ -93,7 +100,7 @@ pub(super) async fn fetch(
         return Err(Broken::later("the video is shorter than what is there of it"));
     }
     let (mut response, offer) = read_offer(response, &url)?;
-    let goes_on = known.as_ref().is_some_and(|origin| offer.goes_on_with(origin, draft.have()));
+    let goes_on = known.as_ref().is_some_and(|origin| offer.goes_on_with(origin, &link, draft.have()));
     if !goes_on && offer.from > 0 {
         // A piece of something else: from the start, next time.
         draft.restart(Origin { link, validator: None, total: None }).await?;
@@ -104,23 +111,53 @@ pub(super) async fn fetch(
         draft.restart(Origin { link, validator: offer.validator.clone(), total: offer.total }).await?;
     }
     let mut looked = draft.have() >= HEAD as u64;
+    let (mut boxes, mut pace) = (Boxes::default(), Pace::default());
     loop {
+        let asked = clock.now();
         let piece = match response.chunk().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(error) => return Err(failed(&error)),
         };
-        hash.update(&piece);
         let length = piece.len() as u64;
+        let too_slow = pace.is_too_slow(length, clock.now().since(asked));
+        hash.update(&piece);
+        boxes.pass(&piece);
         draft.write(piece).await?;
         received(length);
+        if too_slow {
+            return Err(Broken::later("less than 1 kB/s came for a minute"));
+        }
         if !looked && draft.have() >= HEAD as u64 {
             looked = true;
             look_like_a_video(draft).await?;
         }
     }
-    let extension = offer.extension;
-    check(draft, hash, offer.total, extension).await
+    let end = match offer.total {
+        Some(total) => End::At(total),
+        None if offer.ends_with_a_word => End::Said(boxes.end()),
+        None => End::OfTheConnection(boxes.end()),
+    };
+    check(draft, hash, end, offer.extension).await
+}
+
+/// What comes, and how long it was waited for: what a place takes to store it does not count.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// Takes the next bytes in.
+    fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < LEAST_OVER {
+            return false;
+        }
+        std::mem::take(self).bytes < LEAST
+    }
 }
 
 /// Whether the draft is of this very link.
@@ -132,17 +169,36 @@ fn known_link(draft: &Draft, link: &str) -> bool {
 async fn check(
     draft: &mut Draft,
     hash: Sha256,
-    total: Option<u64>,
+    end: End,
     extension: &'static str,
 ) -> Result<Whole, Broken> {
     let bytes = draft.have();
     look_like_a_video(draft).await?;
-    match total {
-        Some(total) if total != bytes => {
-            Err(Broken::later(format!("{bytes} bytes came and {total} were announced")))
+    match end {
+        End::At(total) if total != bytes => {
+            return Err(Broken::later(format!("{bytes} bytes came and {total} were announced")));
         }
-        Some(_) | None => Ok(Whole { content: Content { bytes, sha256: hash.finalize().into() }, extension }),
+        End::Said(Walked::Cut) | End::OfTheConnection(Walked::Cut) => {
+            return Err(Broken::later(format!("{bytes} bytes came and are not all of the video")));
+        }
+        End::OfTheConnection(Walked::Untold) => {
+            let why = "neither the server nor the video says how long it is: it may be cut";
+            return Err(Broken::later(why));
+        }
+        End::At(_) | End::Said(Walked::Whole | Walked::Untold) | End::OfTheConnection(Walked::Whole) => {}
     }
+    Ok(Whole { content: Content { bytes, sha256: hash.finalize().into() }, extension })
+}
+
+/// What tells that nothing more of a video is to come.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Its length, which was announced.
+    At(u64),
+    /// The server's word after the last piece, and the boxes.
+    Said(Walked),
+    /// Only that the connection ended, as a broken one does; and the boxes.
+    OfTheConnection(Walked),
 }
 
 /// That the draft begins as MP4, MOV or `WebM` do; if not, it is emptied.
@@ -163,19 +219,21 @@ struct Offer {
     from: u64,
     /// How long the whole is.
     total: Option<u64>,
+    /// Whether the server says so when it has sent the last piece.
+    ends_with_a_word: bool,
     validator: Option<String>,
     extension: &'static str,
 }
 
 impl Offer {
-    /// Whether it is the rest of a draft of `origin` with so many bytes.
-    fn goes_on_with(&self, origin: &Origin, have: u64) -> bool {
-        let same_length = self.total == origin.total || origin.total.is_none();
-        let same = match (&self.validator, &origin.validator) {
-            (Some(now), Some(then)) => now == then,
-            (Some(_) | None, None) | (None, Some(_)) => true,
+    /// Whether it is the rest, at `link`, of a draft of `origin` with so many bytes.
+    fn goes_on_with(&self, origin: &Origin, link: &str, have: u64) -> bool {
+        // A server that knows no If-Range sends a piece of whatever it has now, and says of what.
+        let same = match &origin.validator {
+            Some(_) => self.validator == origin.validator && (origin.link == link || origin.has_tag()),
+            None => origin.link == link,
         };
-        self.from > 0 && self.from == have && same_length && same
+        self.from > 0 && self.from == have && self.total == origin.total && same
     }
 }
 
@@ -206,7 +264,8 @@ fn read_offer(response: Response, asked: &Url) -> Result<(Response, Offer), Brok
     let strong = text(ETAG).filter(|tag| !tag.starts_with("W/"));
     let validator = strong.or_else(|| text(LAST_MODIFIED)).map(str::to_owned);
     let extension = extension(asked, kind.as_deref());
-    Ok((response, Offer { from, total, validator, extension }))
+    let ends_with_a_word = text(TRANSFER_ENCODING).is_some();
+    Ok((response, Offer { from, total, ends_with_a_word, validator, extension }))
 }
 
 /// What an answer without a video means.
@@ -274,6 +333,18 @@ mod tests {
     }
 
     #[test]
+    fn a_trickle_is_not_waited_for() {
+        let pace = |bytes, seconds| {
+            let mut pace = Pace::default();
+            (1..=1_000).find(|_| pace.is_too_slow(bytes, Duration::from_secs(seconds)))
+        };
+        assert_eq!(pace(1, 3), Some(20));
+        assert_eq!(pace(29_999, 30), Some(2));
+        assert_eq!(pace(30_000, 30), None);
+        assert_eq!(pace(1_000_000, 0), None);
+    }
+
+    #[test]
     fn what_each_status_means() {
         let meant = |status: u16| match refusal(StatusCode::from_u16(status).unwrap(), &HeaderMap::new()) {
             Broken::Dead(_) => "dead",
@@ -304,18 +375,25 @@ mod tests {
         let offer = |from, total, validator: Option<&str>| Offer {
             from,
             total,
+            ends_with_a_word: false,
             validator: validator.map(Into::into),
             extension: ".mp4",
         };
-        for (offer, origin, goes_on) in [
-            (offer(5, Some(9), Some("a")), origin(Some("a"), Some(9)), true),
-            (offer(5, Some(9), None), origin(None, Some(9)), true),
-            (offer(5, Some(9), Some("b")), origin(Some("a"), Some(9)), false),
-            (offer(5, Some(8), Some("a")), origin(Some("a"), Some(9)), false),
-            (offer(4, Some(9), Some("a")), origin(Some("a"), Some(9)), false),
-            (offer(0, Some(9), Some("a")), origin(Some("a"), Some(9)), false),
+        let (a, b, date) = (Some("\"a\""), Some("\"b\""), Some("Thu, 26 Nov 2026 02:00:00 GMT"));
+        for (offer, origin, same_link, other_link) in [
+            (offer(5, Some(9), a), origin(a, Some(9)), true, true),
+            (offer(5, Some(9), None), origin(None, Some(9)), true, false),
+            (offer(5, Some(9), a), origin(None, Some(9)), true, false),
+            (offer(5, Some(9), date), origin(date, Some(9)), true, false),
+            (offer(5, Some(9), None), origin(a, Some(9)), false, false),
+            (offer(5, Some(9), None), origin(date, Some(9)), false, false),
+            (offer(5, Some(9), b), origin(a, Some(9)), false, false),
+            (offer(5, Some(8), a), origin(a, Some(9)), false, false),
+            (offer(4, Some(9), a), origin(a, Some(9)), false, false),
+            (offer(0, Some(9), a), origin(a, Some(9)), false, false),
         ] {
-            assert_eq!(offer.goes_on_with(&origin, 5), goes_on, "{offer:?} {origin:?}");
+            assert_eq!(offer.goes_on_with(&origin, "l", 5), same_link, "{offer:?} {origin:?}");
+            assert_eq!(offer.goes_on_with(&origin, "m", 5), other_link, "{offer:?} {origin:?}");
         }
     }
 }

@@ -374,7 +374,8 @@ impl Files {
                  VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
             let mut link = transaction.prepare_cached(
-                "UPDATE samples SET urls = ?3 WHERE id = ?1 AND task = ?2 AND state = 'succeeded'",
+                "UPDATE samples SET urls = ?3 WHERE id = ?1 AND task = ?2 AND state = 'succeeded'
+                 AND json_array_length(urls) <= json_array_length(?3)",
             )?;
             for Note { task, part, at, what } in notes {
                 let (state, file, problem) = match what {

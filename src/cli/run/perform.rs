@@ -25,7 +25,7 @@ use crate::cli::sheet::Source;
 use crate::cli::signals::{Leave, Signals, heed, sent};
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Ending, Place, Started};
+use crate::download::{Asking, Place, Started};
 use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
@@ -307,11 +307,22 @@ impl Job<'_> {
         };
         let (stop, stopped) = oneshot::channel();
         let heard = {
-            let mut fan = sinks.fan();
-            if let Some(poke) = &mut poke {
-                fan = fan.and(poke);
-            }
-            let running = batch.run(api, run, &mut fan, sent(stopped));
+            let running = async {
+                let finished = {
+                    let mut fan = sinks.fan();
+                    if let Some(poke) = &mut poke {
+                        fan = fan.and(poke);
+                    }
+                    batch.run(api, run, &mut fan, sent(stopped)).await
+                };
+                drop(poke.take());
+                // Signals are heeded here too: what a place does not answer may take long.
+                let went_wrong = match ending {
+                    Some(ending) => ending.wait().await.err(),
+                    None => None,
+                };
+                (finished, went_wrong)
+            };
             let grace = humantime::format_duration(args.grace);
             let told = || {
                 writeln!(
@@ -322,13 +333,12 @@ impl Job<'_> {
             };
             heed(&mut signals, Box::pin(running), stop, told).await
         };
-        let (finished, asked_to_stop) = match heard {
-            Ok((finished, asked_to_stop)) => (finished?, asked_to_stop),
+        let ((finished, went_wrong), asked_to_stop) = match heard {
+            Ok(((finished, went_wrong), asked_to_stop)) => ((finished?, went_wrong), asked_to_stop),
             Err(Leave::Now(exit)) => return Ok(exit),
             Err(Leave::Mute(error)) => return Err(error.into()),
         };
-        drop(poke);
-        if let Some(Err(error)) = ending.map(Ending::wait) {
+        if let Some(error) = went_wrong {
             writeln!(self.screen, "batchveo: downloads ended early: {:#}", anyhow::Error::from(error))?;
         }
         self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
