@@ -147,6 +147,14 @@ impl Bucket {
         &self.address
     }
 
+    /// Begins an upload and aborts it: no object is ever there, and no earlier version of one.
+    pub(super) async fn probe(&self, state: &str) -> Result<(), PlaceError> {
+        let key = self.key(&format!("{DRAFTS}/{state}-probe.part"))?;
+        let failed = |error: object_store::Error| self.failed(&key, &error);
+        let upload = self.store.create_multipart(&key).await.map_err(failed)?;
+        self.abort(&key, &upload).await
+    }
+
     /// Aborts the uploads that were begun for `state` and not finished, and deletes what was whole but
     /// never got its name.
     pub(super) async fn prepare(&self, state: &str) -> Result<(), PlaceError> {

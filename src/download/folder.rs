@@ -60,6 +60,13 @@ impl Folder {
         Ok(drafts)
     }
 
+    /// A file is made and removed where drafts lie.
+    pub(super) fn probe(&self) -> impl Future<Output = Result<(), PlaceError>> {
+        ready(self.drafts().and_then(|drafts| {
+            tempfile::tempfile_in(&drafts).map(drop).map_err(|error| self.failed(&drafts, error))
+        }))
+    }
+
     /// Drafts stay, to be gone on with.
     pub(super) fn prepare(&self) -> impl Future<Output = Result<(), PlaceError>> {
         ready(self.drafts().map(drop))

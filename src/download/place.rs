@@ -175,6 +175,22 @@ impl Place {
         }
     }
 
+    /// Tries whether the place can be written, for the state file called `state`; nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn probe(&self, state: &str) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(folder) => {
+                let _ = state;
+                folder.probe().await
+            }
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.probe(state).await,
+        }
+    }
+
     /// Makes ready for downloads of the state file called `state` (the first part of its
     /// [`DraftId`]s), before the first draft is begun: what an earlier process left and no draft can
     /// go on with is cleared away.
