@@ -114,7 +114,7 @@ impl Saving<'_> {
         let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
         let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
         let put = self.desk.place.put(&path, text.into()).await;
-        put.map_err(|error| failed(with_cause(&error)))
+        put.map_err(|error| failed(error.to_string()))
     }
 
     /// Fetches the video and gives it its name, however often that is to be tried.
@@ -132,11 +132,11 @@ impl Saving<'_> {
             match broken {
                 Broken::Place(error) if error.is_full() => {
                     let before = waits_for_room.take();
-                    let waits = desk.wait_for_room(with_cause(&error), before).await?;
+                    let waits = desk.wait_for_room(error.to_string(), before).await?;
                     waits_for_room.replace(Some(waits));
                 }
                 Broken::Place(error) if error.may_pass() => {
-                    let wait = tries.again(with_cause(&error), None)?;
+                    let wait = tries.again(error.to_string(), None)?;
                     desk.wait(wait).await?;
                 }
                 Broken::Place(error) => return Err(Unsaved::Failed(error.to_string())),
@@ -243,10 +243,6 @@ impl Saving<'_> {
 /// A draft could not be put away; the next process finds it as it is.
 fn left(error: &PlaceError) {
     tracing::debug!(%error, "a draft is left");
-}
-
-fn with_cause(error: &PlaceError) -> String {
-    error.to_string()
 }
 
 /// How often a video may yet be tried, and when.

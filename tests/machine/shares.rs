@@ -1,7 +1,8 @@
 //! Several runs of one account.
 
+use batchveo::batch::Batch;
 use batchveo::job::UnixMillis;
-use batchveo::store::{Durability, Owner, Store};
+use batchveo::store::{Durability, Owner};
 
 use super::support::{Folder, Server};
 use super::{KEYED, against};
@@ -44,7 +45,8 @@ fn a_second_run_leaves_the_figures_of_the_first() {
     folder.write_sheet("p.csv", 1);
     folder.write("m.prom", "# HELP batchveo_of_the_first x\n");
     let owner = Owner::Simulator { seed: 0 };
-    let first = Store::open(&folder.path("s.db"), &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
+    let state = folder.path("s.db");
+    let first = Batch::open(&state, "the first", &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
     let line = "run p.csv --simulate --sim-seed 0 --time-scale max --state s.db --metrics-file m.prom";
     let second = folder.run(line, &[]);
     assert_eq!(second.code(), Some(4), "{}", second.stderr());
