@@ -224,12 +224,35 @@ async fn what_cannot_be_used_is_told() {
 
     let Some(s3) = S3::shared() else { return };
     let place = Place::Bucket(Bucket::with_variables("s3://nobodys/p", s3.variables()).unwrap());
-    let told = place.prepare("state").await.unwrap_err().to_string();
-    assert!(told.contains("bucket does not exist"), "{told}");
+    for told in [place.prepare("state").await, place.probe("state").await] {
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("bucket does not exist"), "{told}");
+    }
     for path in ["../v.mp4", "/v.mp4", "a//v.mp4", "", ".batchveo/v.mp4", "a/../v.mp4", "a\nb.mp4"] {
         let put = place.put(path, Bytes::from_static(b"x")).await;
-        assert!(matches!(put, Err(PlaceError::Outside { .. })), "{path}: {put:?}");
+        assert!(matches!(put, Err(PlaceError::NoName { .. })), "{path}: {put:?}");
     }
+}
+
+#[test]
+fn a_bucket_that_is_none_is_told_before_anything_is_bought() {
+    let Some(s3) = S3::shared() else { return };
+    s3.make_bucket("probed");
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 2);
+    let server = Server::start(&folder, "--time-scale 400");
+    let variables = s3.variables();
+    let mut keyed: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    keyed.push(("BATCHVEO_API_KEY", "any"));
+    let line = format!("run p.csv --mode fast --base-url {} --time-scale 400 --progress none", server.url());
+    let run = folder.run(&format!("{line} --download=s3://nobodys/films"), &keyed);
+    assert_eq!(run.code(), Some(2), "{}", run.stderr());
+    assert!(run.stderr().contains("bucket does not exist"), "{}", run.stderr());
+    assert_eq!(server.judge()["submissions"], 0);
+    // One that is there is left as it was.
+    let run = folder.run(&format!("{line} --no-buy --download=s3://probed/films"), &keyed);
+    assert_eq!(run.code(), Some(1), "{}", run.stderr());
+    assert_eq!((s3.keys("probed"), s3.unfinished("probed")), (vec![], vec![]));
 }
 
 #[test]

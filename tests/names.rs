@@ -83,6 +83,83 @@ fn a_run_fixes_names_and_says_when_others_are_asked_for() {
 }
 
 #[test]
+fn check_knows_what_is_bought() {
+    let folder = tempfile::tempdir().unwrap();
+    let sheet = folder.path().join("p.csv");
+    fs::write(&sheet, "id,prompt\na,one\nb,two\n").unwrap();
+    let exact = ["--names", "exact", "--name", "{prompt}-{id}"];
+    let run = [&["run", "p.csv", "--state", "s.batchveo.db"], &REHEARSE[..]].concat();
+    batchveo(folder.path()).args(&run).args(["--limit", "1"]).args(exact).assert().code(0);
+    // The name of what was bought for `one` in row a stays its own, and row c would have it now.
+    fs::write(&sheet, "id,prompt\nb,two\nc,one-a\nd,four\n").unwrap();
+    let dry = |args: &[&str]| {
+        let dry = batchveo(folder.path()).args(&run).args(["-n"]).args(args).output().unwrap();
+        (text(&dry.stdout) + &text(&dry.stderr), dry.status.code())
+    };
+    let (told, code) = dry(&["--names", "exact", "--name", "{prompt}"]);
+    assert!(told.contains("line 3: its name `one-a` is also that of line 2"), "{told}");
+    assert_eq!(code, Some(2), "{told}");
+    let real = [&run[..], &["--accept-changes", "--names", "exact", "--name", "{prompt}"]].concat();
+    let real = batchveo(folder.path()).args(real).assert().code(2);
+    let real = text(&real.get_output().stderr);
+    assert!(real.contains("line 3: its name `one-a` is also that of line 2"), "{real}");
+    // Otherwise the plan is of the whole sheet, by the rule of the state file, and beside the sheet.
+    let (told, code) = dry(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    for words in
+        ["3 videos for $4.50", "p.simulated.videos", "--name '{prompt}-{id}' --names exact", "two-b.mp4"]
+    {
+        assert!(told.contains(words), "no {words} in {told}");
+    }
+    // Half a rule leaves the other half as it was.
+    let (told, _) = dry(&["--names", "portable"]);
+    assert!(told.contains("--name '{prompt}-{id}' --names portable"), "{told}");
+    // A sheet from standard input has its videos beside its state file.
+    let piped = ["run", "-", "--format", "csv", "--state", "t.batchveo.db", "-n"];
+    let piped = batchveo(folder.path()).args(piped).write_stdin("prompt\na\n").assert().code(0);
+    let told = text(&piped.get_output().stdout);
+    assert!(told.contains("Videos in t.videos"), "{told}");
+    let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<_> = left.filter(|name| !name.starts_with("s.") && !name.starts_with("p.")).collect();
+    assert_eq!(left, [""; 0], "nothing is left behind");
+}
+
+#[test]
+fn a_prefix_and_a_name_fit_into_a_key_together() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.csv"), format!("prompt\n{}\n", "x ".repeat(100))).unwrap();
+    let to = |length: usize| {
+        let prefix = "p".repeat(length);
+        let args = ["check", "p.csv", "--name", "{prompt}", &format!("--download=s3://b/{prefix}")];
+        batchveo(folder.path()).args(args).output().unwrap()
+    };
+    assert_eq!(to(700).status.code(), Some(0));
+    let told = to(900);
+    assert_eq!(told.status.code(), Some(2));
+    assert!(text(&told.stderr).contains("leaves 123 bytes for a name"), "{}", text(&told.stderr));
+}
+
+#[test]
+fn a_balance_that_is_not_told_leaves_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.csv"), "prompt\na\n").unwrap();
+    // A port where nobody listens.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let run = |args: &[&str]| {
+        let mut run = batchveo(folder.path());
+        let whole = ["check", "p.csv", "--balance", "--base-url", &url];
+        run.env("BATCHVEO_API_KEY", "any").args(whole).args(args).assert().code(3).get_output().clone()
+    };
+    let plan: Value = serde_json::from_slice(&run(&["--json"]).stdout).unwrap();
+    assert_eq!((&plan["balance_usd"], plan["samples"].as_u64()), (&Value::Null, Some(1)));
+    assert!(plan["warnings"].to_string().contains("the balance could not be asked"), "{plan}");
+    assert!(text(&run(&[]).stdout).contains("Note: the balance could not be asked"));
+    let quiet = run(&["--quiet"]);
+    assert!(quiet.stdout.is_empty() && text(&quiet.stderr).contains("the balance could not be asked"));
+}
+
+#[test]
 fn a_hostile_sheet_gets_names_that_stay_inside_and_a_clean_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let long = "n".repeat(9_900);

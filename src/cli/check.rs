@@ -1,7 +1,7 @@
 //! `check`: its arguments. It plans what `run` would do and sends nothing.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -11,8 +11,8 @@ mod images;
 use super::Environment;
 use super::connection::ConnectionArgs;
 use super::exit::Exit;
-use super::names::{Flags, NameArgs, takes};
-use super::paths::{state_of, videos_of};
+use super::names::{Flags, NameArgs, check_room, takes};
+use super::paths::{RunPaths, videos_of};
 use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -155,6 +155,15 @@ const NAME_SHOWN: usize = 44;
 /// Paid attempts beyond the first that a sample may need, unless `run` is told otherwise.
 const PAID_RETRIES: u64 = 1;
 
+/// The run that a check is about.
+struct Ahead {
+    selection: Selection,
+    paid_retries: u64,
+    /// Its state file, if it says so.
+    state: Option<PathBuf>,
+    simulated: bool,
+}
+
 /// Checks a sheet: reads it whole, sends nothing but, if asked for, one look at the
 /// balance and at each image.
 ///
@@ -167,7 +176,9 @@ pub fn perform(
     screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    check(args, &Selection::default(), PAID_RETRIES, environment, screen, stdout)
+    let selection = Selection::default();
+    let ahead = Ahead { selection, paid_retries: PAID_RETRIES, state: None, simulated: false };
+    check(args, ahead, environment, screen, stdout)
 }
 
 /// The same for the arguments of a run (`--dry-run`).
@@ -185,7 +196,7 @@ pub(super) fn perform_for_run(
         manifest: args.manifest.clone(),
         sheet: args.sheet.clone(),
         names: args.names.clone(),
-        download: args.download.download.clone(),
+        download: args.download.download.clone().filter(|_| !args.download.no_download),
         json: false,
         balance: false,
         images: ImageArgs::default(),
@@ -193,65 +204,78 @@ pub(super) fn perform_for_run(
         limits: args.limits,
         price: args.price,
     };
-    check(&check_args, &args.selection(), args.paid_retries.into(), environment, screen, stdout)
+    let ahead = Ahead {
+        selection: args.selection(),
+        paid_retries: args.paid_retries.into(),
+        state: args.state.clone(),
+        simulated: args.rehearsal.simulate,
+    };
+    check(&check_args, ahead, environment, screen, stdout)
 }
 
 fn check(
     args: &CheckArgs,
-    selection: &Selection,
-    paid_retries: u64,
+    ahead: Ahead,
     environment: Environment<'_>,
     screen: &Screen,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let source = Source::new(args.manifest.clone(), &args.sheet)?;
-    let mut store = Store::scratch()?;
+    let Ahead { selection, paid_retries, state, simulated } = ahead;
+    // A sheet from standard input that names no state file has none.
+    let state = RunPaths::choose(&source, state, None, simulated).ok().map(|paths| paths.state);
+    let before = state.as_deref().and_then(before);
+    let mut store = before.as_ref().map_or_else(Store::scratch, Store::scratch_after)?;
     let options = ImportOptions { skip_invalid: true, accept_changes: true };
     let import = store.import(source.open(&args.sheet.options())?, &options)?;
-    let balance = if args.balance {
-        match balance(args, environment)? {
-            Balance::Left(left) => left,
-            Balance::KeyRefused(failure) | Balance::Unclear(failure) => {
-                writeln!(Harmless(stdout), "The balance could not be asked: {failure}")?;
-                return Ok(Exit::Stopped);
-            }
+    store.plan_anew()?;
+    let (balance, unasked) = match args.balance.then(|| balance(args, environment)).transpose()? {
+        None => (None, None),
+        Some(Balance::Left(left)) => (left, None),
+        Some(Balance::KeyRefused(failure) | Balance::Unclear(failure)) => {
+            (None, Some(format!("the balance could not be asked: {failure}")))
         }
-    } else {
-        None
     };
-    let beside = || videos_of(&source, None, false);
+    let beside = || videos_of(&source, state.as_deref(), simulated);
     let named = args.download.as_deref().filter(|named| !named.is_empty());
     let destination = named.map_or_else(beside, PathBuf::from);
-    let before = before(&source);
     let rule = args.names.rule(before.as_ref().map(Store::name_rule).transpose()?.flatten());
-    let naming = store.assign_names(&rule, &takes(rule.style, &destination)?)?;
+    let place = takes(rule.style, &destination)?;
+    let naming = store.assign_names(&rule, &place)?;
+    check_room(&naming, &place, &destination)?;
     let saved = before.as_ref().map(mean_of_saved).transpose()?.flatten();
     let found = Found { import, naming, rule, destination, saved, balance };
-    let mut plan = plan(args, found, &store, selection, paid_retries)?;
+    let mut plan = plan(args, found, &store, &selection, paid_retries)?;
+    plan.warnings.extend(unasked.clone());
     if args.images.images {
         let api = args.connection.base_url(environment)?;
-        plan.images = Some(images::look(args.images, &store, selection, &api)?);
+        plan.images = Some(images::look(args.images, &store, &selection, &api)?);
     }
     if args.json {
         writeln!(stdout, "{}", harmless::json(&plan)?)?;
     } else if screen.is_quiet() {
         write_problems(&source, &plan.problems, plan.problem_count, &mut Harmless(stdout))?;
+        if let Some(why) = &unasked {
+            writeln!(screen.clone(), "batchveo: {why}")?;
+        }
     } else {
         tell(&source, &plan, &mut Harmless(stdout))?;
     }
     let flawed = plan.images.as_ref().map_or(0, |images| images.problem_count);
-    Ok(if plan.problem_count + flawed == 0 { Exit::Succeeded } else { Exit::Refused })
+    Ok(match (plan.problem_count + flawed, unasked) {
+        (0, None) => Exit::Succeeded,
+        (0, Some(_)) => Exit::Stopped,
+        (_, _) => Exit::Refused,
+    })
 }
 
-/// The state file of earlier runs of the sheet, if there is one that can be read: the plan is about
-/// the sheet, and `run` says what is wrong with the other.
-fn before(source: &Source) -> Option<Store> {
-    let Source::File(sheet) = source else { return None };
-    let state = state_of(sheet, false);
+/// The state file of earlier runs, if there is one that can be read: the plan is about the sheet, and
+/// `run` says what is wrong with the other.
+fn before(state: &Path) -> Option<Store> {
     if !state.is_file() {
         return None;
     }
-    let opened = Store::read_only(&state);
+    let opened = Store::read_only(state);
     opened.inspect_err(|error| tracing::debug!(%error, "the state file is not looked at")).ok()
 }
 

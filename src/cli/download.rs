@@ -19,7 +19,7 @@ use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Place, Started};
+use crate::download::{Asking, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
@@ -110,7 +110,7 @@ async fn fetch(
         writeln!(screen, "Nothing was downloaded: these names cannot be.")?;
         return Ok(Exit::Refused);
     }
-    let place = Place::open(&to).map_err(|error| UsageError(error.to_string()))?;
+    let place = downloads::open(batch.store(), &to).await?;
     let address = place.address().to_owned();
     let asked = Asked::of(args, environment, &base_url, &batch)?;
     if let Some(why) = &asked.why_not {

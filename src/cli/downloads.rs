@@ -6,7 +6,7 @@ use std::path::Path;
 use super::UsageError;
 use super::paths::videos_of;
 use super::sheet::Source;
-use crate::download::{self, Asking, Order, Place, Started};
+use crate::download::{self, Asking, Order, Place, PlaceError, Started};
 use crate::hosts::{Hosts, Patience};
 use crate::report::Delivered;
 use crate::store::Store;
@@ -68,6 +68,20 @@ impl DownloadArgs {
         }
         Ok(Some(videos_of(source, Some(state), false).display().to_string()))
     }
+}
+
+/// The place that `destination` names, for the videos of `store`: tried, so that nothing is paid for that
+/// has nowhere to go.
+///
+/// # Errors
+///
+/// It is no place, or cannot be written.
+pub(super) async fn open(store: &Store, destination: &str) -> anyhow::Result<Place> {
+    let unusable = |error: PlaceError| UsageError(error.to_string());
+    let place = Place::open(destination).map_err(unusable)?;
+    let mark = store.files(place.address())?.mark()?;
+    place.probe(&mark).await.map_err(unusable)?;
+    Ok(place)
 }
 
 /// Starts downloads of what `store` has and `place` has not.

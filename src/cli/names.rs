@@ -7,12 +7,14 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 
+use super::UsageError;
 use super::run::write_problems;
 use super::sheet::Source;
 use crate::batch::Batch;
-use crate::names::{FileSystem, NameRule, Style, Template};
+use crate::names::{EXTENSION, FileSystem, NameRule, Style, Template};
 use crate::report::Screen;
 use crate::report::wording::{Of, command_line};
+use crate::store::Naming;
 
 /// What videos are called.
 #[derive(Debug, Clone, Default, Args)]
@@ -35,10 +37,10 @@ impl NameArgs {
         self.name.is_some() || self.names.is_some()
     }
 
-    /// The rule: as said, else as in the state file, else the default.
+    /// The rule: each part as said, else as in the state file, else the default.
     #[must_use]
     pub fn rule(&self, stored: Option<NameRule>) -> NameRule {
-        let stored = stored.filter(|_| !self.is_given()).unwrap_or_default();
+        let stored = stored.unwrap_or_default();
         NameRule {
             template: self.name.clone().or(stored.template),
             style: self.names.unwrap_or(stored.style),
@@ -63,6 +65,24 @@ pub fn takes(style: Style, destination: &Path) -> anyhow::Result<FileSystem> {
     }
 }
 
+/// That what is in front of names at `destination` leaves room for the longest of them.
+///
+/// # Errors
+///
+/// It does not: nothing can be done about that once they are bought.
+pub fn check_room(naming: &Naming, place: &FileSystem, destination: &Path) -> Result<(), UsageError> {
+    let longest = naming.longest.as_ref().map_or(0, |name| name.len() + EXTENSION);
+    if longest <= place.longest_path {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "{} leaves {} bytes for a name, and the longest has {longest}: shorten the prefix, or cut names in --name, such \
+         as {{prompt:.180}}",
+        destination.display(),
+        place.longest_path
+    )))
+}
+
 /// Names the samples of `batch` for `destination`; `false` if they cannot be named, for reasons that
 /// have been told.
 ///
@@ -78,7 +98,9 @@ pub fn assign(
     screen: &mut Screen,
 ) -> anyhow::Result<bool> {
     let rule = args.rule(batch.store().name_rule()?);
-    let naming = batch.assign_names(&rule, &takes(rule.style, destination)?)?;
+    let place = takes(rule.style, destination)?;
+    let naming = batch.assign_names(&rule, &place)?;
+    check_room(&naming, &place, destination)?;
     if naming.problem_count > 0 {
         write_problems(source, &naming.problems, naming.problem_count, screen)?;
         return Ok(false);

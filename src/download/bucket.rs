@@ -30,9 +30,7 @@ use tokio::io::AsyncWriteExt;
 use super::bucket_draft::Draft;
 use super::place::{Content, DraftId, Found, PlaceError, SOME_ROOM};
 use super::s3_words::{encoded, hex, is_denied, is_refused, shortened, told, uploads_in};
-
-/// Below this key lies what is unfinished.
-const DRAFTS: &str = ".batchveo";
+use crate::names::DRAFTS;
 
 /// Where the hash of a video is noted, as metadata of the object.
 const SHA256: &str = "sha256";
@@ -145,6 +143,14 @@ impl Bucket {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Begins an upload and aborts it: no object is ever there, and no earlier version of one.
+    pub(super) async fn probe(&self, state: &str) -> Result<(), PlaceError> {
+        let key = self.key(&format!("{DRAFTS}/{state}-probe.part"))?;
+        let failed = |error: object_store::Error| self.failed(&key, &error);
+        let upload = self.store.create_multipart(&key).await.map_err(failed)?;
+        self.abort(&key, &upload).await
     }
 
     /// Aborts the uploads that were begun for `state` and not finished, and deletes what was whole but
@@ -408,16 +414,16 @@ impl Bucket {
     /// The key of a name.
     fn name(&self, path: &str) -> Result<Path, PlaceError> {
         let plain = path.split('/').all(|part| !part.is_empty()) && path.split('/').next() != Some(DRAFTS);
-        if plain { self.key(path) } else { Err(self.outside(path)) }
+        if plain { self.key(path) } else { Err(self.no_name(path)) }
     }
 
     fn key(&self, path: &str) -> Result<Path, PlaceError> {
         let slash = if self.prefix.as_ref().is_empty() { "" } else { "/" };
-        Path::parse(format!("{}{slash}{path}", self.prefix)).map_err(|_| self.outside(path))
+        Path::parse(format!("{}{slash}{path}", self.prefix)).map_err(|_| self.no_name(path))
     }
 
-    fn outside(&self, path: &str) -> PlaceError {
-        PlaceError::Outside { path: path.to_owned(), place: self.address.clone() }
+    fn no_name(&self, path: &str) -> PlaceError {
+        PlaceError::NoName { path: path.to_owned(), place: self.address.clone() }
     }
 
     fn unusable(&self, why: String) -> PlaceError {
@@ -433,14 +439,14 @@ impl Bucket {
     }
 
     fn odd(&self, key: &Path, why: &dyn std::fmt::Display) -> PlaceError {
-        PlaceError::Io { path: self.shown(key), source: io::Error::other(why.to_string()) }
+        PlaceError::Io { path: self.shown(key), error: io::Error::other(why.to_string()) }
     }
 
     pub(super) fn failed(&self, key: &Path, error: &object_store::Error) -> PlaceError {
         let why = told(error);
         if ["QuotaExceeded", "StorageFull", "507 Insufficient Storage"].iter().any(|word| why.contains(word))
         {
-            return PlaceError::Full { place: self.address.clone(), source: io::Error::other(why) };
+            return PlaceError::Full { place: self.address.clone(), error: io::Error::other(why) };
         }
         if is_refused(error) {
             return self.unusable(why);

@@ -15,9 +15,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use super::place::{Content, DraftId, Found, Origin, PlaceError, SOME_ROOM};
-
-/// Where drafts lie.
-pub(super) const DRAFTS: &str = ".batchveo";
+use crate::names::DRAFTS;
 
 /// Bytes read at once to be hashed.
 const PIECE: usize = 256 * 1024;
@@ -58,6 +56,13 @@ impl Folder {
         fs::create_dir_all(&drafts).map_err(|error| self.failed(&drafts, error))?;
         self.keep_inside(&drafts, DRAFTS)?;
         Ok(drafts)
+    }
+
+    /// A file is made and removed where drafts lie.
+    pub(super) fn probe(&self) -> impl Future<Output = Result<(), PlaceError>> {
+        ready(self.drafts().and_then(|drafts| {
+            tempfile::tempfile_in(&drafts).map(drop).map_err(|error| self.failed(&drafts, error))
+        }))
     }
 
     /// Drafts stay, to be gone on with.
@@ -158,17 +163,17 @@ impl Folder {
     /// The file that the name `path` stands for, below the folder. The folders on the way are inside
     /// too, and made where `missing` says so.
     fn walk(&self, path: &str, missing: Missing) -> Result<PathBuf, PlaceError> {
-        let outside = || PlaceError::Outside { path: path.to_owned(), place: self.address.clone() };
+        let no_name = || PlaceError::NoName { path: path.to_owned(), place: self.address.clone() };
         let mut target = self.root.clone();
         let parts: Vec<_> = path.split('/').collect();
-        let (last, folders) = parts.split_last().ok_or_else(outside)?;
+        let (last, folders) = parts.split_last().ok_or_else(no_name)?;
         let is_plain = |part: &str| {
             let mut components = Path::new(part).components();
             let plain = matches!(components.next(), Some(Component::Normal(name)) if name == part);
             plain && components.next().is_none()
         };
         if !parts.iter().all(|part| is_plain(part)) || parts.first() == Some(&DRAFTS) {
-            return Err(outside());
+            return Err(no_name());
         }
         for part in folders {
             let above = target.clone();
@@ -203,9 +208,9 @@ impl Folder {
 
     fn failed(&self, path: &Path, source: io::Error) -> PlaceError {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            return PlaceError::Full { place: self.address.clone(), source };
+            return PlaceError::Full { place: self.address.clone(), error: source };
         }
-        PlaceError::Io { path: path.display().to_string(), source }
+        PlaceError::Io { path: path.display().to_string(), error: source }
     }
 
     fn not_named(&self, target: &Path, error: io::Error) -> PlaceError {
@@ -451,7 +456,7 @@ mod tests {
         let (outer, folder) = place();
         for path in ["../v.mp4", "/v.mp4", "a/../../v.mp4", "a//v.mp4", "", ".", "a/.", ".batchveo/v.mp4"] {
             let put = folder.put(path, Bytes::from_static(b"x")).await;
-            assert!(matches!(put, Err(PlaceError::Outside { .. })), "{path}: {put:?}");
+            assert!(matches!(put, Err(PlaceError::NoName { .. })), "{path}: {put:?}");
         }
         #[cfg(unix)]
         {

@@ -100,7 +100,7 @@ impl Place {
     fn file_for_list(&self) -> Result<NewList, PlaceError> {
         match self {
             Self::Folder(folder) => {
-                let drafts = Path::new(folder.address()).join(super::folder::DRAFTS);
+                let drafts = Path::new(folder.address()).join(crate::names::DRAFTS);
                 let mut builder = tempfile::Builder::new();
                 builder.suffix(".sums");
                 // Readable to whom other files are.
@@ -183,9 +183,9 @@ fn regular(path: &Path) -> io::Result<bool> {
 
 fn failed(place: &str, path: &Path, source: io::Error) -> PlaceError {
     if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        return PlaceError::Full { place: place.to_owned(), source };
+        return PlaceError::Full { place: place.to_owned(), error: source };
     }
-    PlaceError::Io { path: path.display().to_string(), source }
+    PlaceError::Io { path: path.display().to_string(), error: source }
 }
 
 #[cfg(test)]

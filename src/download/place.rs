@@ -92,12 +92,12 @@ pub enum Found {
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// There is no room left: free some, and it goes on.
-    #[error("no room is left in {place}: {source}")]
+    #[error("no room is left in {place}: {error}")]
     Full {
         /// The place.
         place: String,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// Something else is under the name.
     #[error("{path} is there already and is another file: move it away, or name another place with --to")]
@@ -105,8 +105,16 @@ pub enum PlaceError {
         /// The file.
         path: String,
     },
-    /// The name leads out of the place.
-    #[error("{path} would lie outside of {place}: remove the link that leads there, or change the name")]
+    /// No video can be called so there.
+    #[error("`{path}` cannot be the name of a file in {place}: name another place with --to")]
+    NoName {
+        /// The name.
+        path: String,
+        /// The place.
+        place: String,
+    },
+    /// A link leads out of the place.
+    #[error("{path} would lie outside of {place}: remove the link that leads there")]
     Outside {
         /// The name.
         path: String,
@@ -128,12 +136,12 @@ pub enum PlaceError {
         path: String,
     },
     /// It failed in another way.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Io {
         /// What was being read or written.
         path: String,
         /// Why it failed.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -149,7 +157,7 @@ impl PlaceError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Full { .. } | Self::Io { .. } | Self::InUse { .. } => true,
-            Self::Taken { .. } | Self::Outside { .. } | Self::Unusable { .. } => false,
+            Self::Taken { .. } | Self::NoName { .. } | Self::Outside { .. } | Self::Unusable { .. } => false,
         }
     }
 }
@@ -183,6 +191,22 @@ impl Place {
             Self::Folder(folder) => folder.address(),
             #[cfg(feature = "bucket")]
             Self::Bucket(bucket) => bucket.address(),
+        }
+    }
+
+    /// Tries whether the place can be written, for the state file called `state`; nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn probe(&self, state: &str) -> Result<(), PlaceError> {
+        match self {
+            Self::Folder(folder) => {
+                let _ = state;
+                folder.probe().await
+            }
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => bucket.probe(state).await,
         }
     }
 

@@ -117,7 +117,7 @@ impl<'a> Saving<'a> {
         let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
         let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
         let put = self.desk.soon(self.desk.place.put(&path, text.into())).await?;
-        put.map_err(|error| failed(with_cause(&error)))
+        put.map_err(|error| failed(error.to_string()))
     }
 
     /// Fetches the video and gives it its name, however often that is to be tried.
@@ -142,7 +142,7 @@ impl<'a> Saving<'a> {
                     waits_for_room = Some(self.look_for_room(error, waits_for_room.take()).await?);
                 }
                 Broken::Place(error) if error.may_pass() => {
-                    let wait = tries.again(with_cause(&error), None)?;
+                    let wait = tries.again(error.to_string(), None)?;
                     desk.wait(wait).await?;
                 }
                 Broken::Place(error) => return Err(Unsaved::Failed(error.to_string())),
@@ -173,12 +173,12 @@ impl<'a> Saving<'a> {
         if before.is_some() {
             desk.looked_like_room();
         }
-        let mut why = with_cause(&error);
+        let mut why = error.to_string();
         loop {
             let waits = desk.wait_for_room(why, before.take()).await?;
             match desk.soon(desk.place.look_for_room(&self.id())).await? {
                 Err(error) if error.is_full() => {
-                    why = with_cause(&error);
+                    why = error.to_string();
                     before = Some(waits);
                 }
                 Ok(()) | Err(_) => return Ok(waits),
@@ -314,10 +314,6 @@ fn renewed(old: &[String], named: Vec<String>) -> Renewed {
 /// A draft could not be put away; the next process finds it as it is.
 fn left(error: &PlaceError) {
     tracing::debug!(%error, "a draft is left");
-}
-
-fn with_cause(error: &PlaceError) -> String {
-    error.to_string()
 }
 
 /// How often a video may yet be tried, and when.

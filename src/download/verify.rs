@@ -12,9 +12,9 @@ use std::path::{Component, Path, PathBuf};
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
-use super::folder::DRAFTS;
 use super::place::{Place, PlaceError};
 use super::sums::{SUMS, Sum};
+use crate::names::DRAFTS;
 
 /// Bytes read at once to be hashed.
 const PIECE: usize = 256 * 1024;
@@ -69,7 +69,7 @@ pub async fn verify(
     mut found: impl FnMut(Finding),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Option<Verified>, PlaceError> {
-    let unreadable = |source| PlaceError::Io { path: format!("{}/{SUMS}", place.address()), source };
+    let unreadable = |source| PlaceError::Io { path: format!("{}/{SUMS}", place.address()), error: source };
     let Some(mut list) = place.read_list().await? else { return Ok(None) };
     let total = count_lines(&mut list).map_err(unreadable)?;
     let mut verified = Verified::default();
@@ -169,7 +169,7 @@ async fn each_file(place: &Place, mut take: impl FnMut(String)) -> Result<(), Pl
             let mut folders = vec![PathBuf::new()];
             while let Some(below) = folders.pop() {
                 let failed =
-                    |source| PlaceError::Io { path: root.join(&below).display().to_string(), source };
+                    |source| PlaceError::Io { path: root.join(&below).display().to_string(), error: source };
                 for entry in fs::read_dir(root.join(&below)).map_err(failed)? {
                     let entry = entry.map_err(failed)?;
                     let path = below.join(entry.file_name());

@@ -1,8 +1,8 @@
 //! An Excel workbook to the rows of one worksheet: the only file that knows the format's reader.
 //!
 //! A cell is what a person sees in it, as far as that can be told without Excel: numbers with 15
-//! digits, dates as `2026-01-31` or with `12:30:00` behind, the value that a formula had when the file
-//! was saved. Of merged cells the first has the value and the others have none.
+//! digits and without their format, dates as `2026-01-31` or with `12:30:00` behind, the value that a
+//! formula had when the file was saved. Of merged cells the first has the value and the others have none.
 //!
 //! The bytes are somebody else's. An archive can say that it holds a terabyte, so it is looked
 //! through before it is read, by what it really inflates to; and what the reader of the format does
@@ -29,6 +29,8 @@ const LARGEST_TEXTS: u64 = 256 << 20;
 /// How many times its size a part may inflate to, once it is larger than [`FREE`]: sheets inflate to
 /// some ten times, and nothing written by hand to a hundred.
 const LARGEST_RATIO: u64 = 100;
+/// Most rows that a worksheet can have.
+const MOST_ROWS: u32 = 1_048_576;
 /// What may be this large at any ratio, in bytes.
 const FREE: u64 = 16 << 20;
 
@@ -144,9 +146,12 @@ fn read(file: File, name: &str, wanted: Option<&str>) -> Result<(String, File), 
     let failed = |source| ManifestError::Read { name: name.to_owned(), source };
     let mut spool = BufWriter::new(tempfile::tempfile().map_err(failed)?);
     let (mut row, mut size) = (Cells::default(), 0);
-    while let Some(cell) = cells.next_cell().map_err(unsound)? {
-        let (number, column) = cell.get_position();
+    while let Some(cell) = cells.next_cell_with_formula_metadata().map_err(unsound)? {
+        let (number, column) = cell.pos;
         let number = number.saturating_add(1);
+        if number > MOST_ROWS {
+            return Err(refused(name, broken(format_args!("row {number} of at most {MOST_ROWS}"))));
+        }
         if number < row.row {
             return Err(refused(name, broken(format_args!("row {number} comes after row {}", row.row))));
         }
@@ -154,16 +159,16 @@ fn read(file: File, name: &str, wanted: Option<&str>) -> Result<(String, File), 
             write(&mut spool, &row).map_err(failed)?;
             (row, size) = (Cells { row: number, cells: BTreeMap::new() }, 0);
         }
-        let cell = if let DataRef::Error(error) = cell.get_value() {
-            Cell::Error(error.to_string())
-        } else {
-            Cell::Text(text(cell.get_value()))
+        let cell = match &cell.value {
+            DataRef::Error(error) => Cell::Error(error.to_string()),
+            DataRef::Empty if cell.formula.is_some() => Cell::Uncalculated,
+            value => Cell::Text(text(value)),
         };
-        let (Cell::Text(text) | Cell::Error(text)) = &cell;
-        if text.is_empty() {
-            continue;
+        match &cell {
+            Cell::Text(text) | Cell::Error(text) if text.is_empty() => continue,
+            Cell::Text(text) | Cell::Error(text) => size += text.len(),
+            Cell::Uncalculated => {}
         }
-        size += text.len();
         if size > LONGEST_RECORD {
             return Err(ManifestError::TooLong { name: name.to_owned(), line: number.into() });
         }
@@ -358,6 +363,61 @@ mod tests {
         );
         // An error in a column that passes through is the user's own affair.
         assert_eq!((told[3].as_str(), records[5].fields[5].as_str()), ("", "#N/A"));
+    }
+
+    /// `book` with one of its cells as `changed`: what no program that calculates writes.
+    fn doctored(book: &mut Workbook, cell: &str, changed: &str) -> Vec<u8> {
+        let mut parts = ZipArchive::new(Cursor::new(book.save_to_buffer().unwrap())).unwrap();
+        let mut doctored = ZipWriter::new(Cursor::new(Vec::new()));
+        let mut found = false;
+        for index in 0..parts.len() {
+            let mut part = parts.by_index(index).unwrap();
+            let mut text = String::new();
+            part.read_to_string(&mut text).unwrap();
+            found |= text.contains(cell);
+            doctored.start_file(part.name().unwrap().into_owned(), SimpleFileOptions::default()).unwrap();
+            doctored.write_all(text.replace(cell, changed).as_bytes()).unwrap();
+        }
+        assert!(found, "no {cell}");
+        doctored.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn a_formula_that_was_never_calculated_is_not_taken_for_a_blank() {
+        let mut book = book();
+        let sheet = book.worksheet_from_index(1).unwrap();
+        sheet.write(8, 1, "a").unwrap().write(8, 2, Formula::new("=40+2").set_result("7")).unwrap();
+        let (saved, unsaved) = ("<f>40+2</f><v>7</v>", "<f>40+2</f>");
+        let (_, records) = read(doctored(&mut book, saved, unsaved), None).unwrap();
+        let problems = records[2].entry.as_ref().unwrap_err();
+        assert_eq!(
+            problems[0].to_string(),
+            "'My prompts'!C9, column seed: the formula was never calculated: open the workbook in Excel or LibreOffice, \
+             and save it"
+        );
+        // What comes to an empty text is blank.
+        let blank = "<f>40+2</f><v></v>";
+        let (_, records) =
+            read(doctored(&mut book, &format!(">{saved}"), &format!(" t=\"str\">{blank}")), None).unwrap();
+        assert!(records[2].entry.is_ok(), "{records:?}");
+        // In a column that passes through it is the user's own affair; in the header nobody's.
+        let sheet = book.worksheet_from_index(1).unwrap();
+        sheet.write(8, 2, "1").unwrap().write(8, 6, Formula::new("=40+2").set_result("7")).unwrap();
+        let (_, records) = read(doctored(&mut book, saved, unsaved), None).unwrap();
+        assert!(records[2].entry.is_ok() && records[2].fields[5].is_empty(), "{records:?}");
+        let sheet = book.worksheet_from_index(1).unwrap();
+        sheet.write(2, 2, Formula::new("=40+2").set_result("7")).unwrap();
+        let told = read(doctored(&mut book, saved, unsaved), None).unwrap_err();
+        assert!(
+            told.contains("'My prompts'!C3, in the header, is a formula that was never calculated"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_row_beyond_all_rows_is_none() {
+        let told = read(doctored(&mut book(), "r=\"C7\"", "r=\"C4294967295\""), None).unwrap_err();
+        assert!(told.contains("row 4294967295 of at most 1048576"), "{told}");
     }
 
     #[test]

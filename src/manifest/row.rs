@@ -48,6 +48,8 @@ pub(super) enum Damage {
     NotUtf8(usize),
     /// A formula came to this error.
     Formula(String),
+    /// A formula's value was not saved.
+    Uncalculated,
 }
 
 impl Row {
@@ -384,6 +386,10 @@ impl<'a> Reading<'a> {
                 Damage::Formula(error) => {
                     (format!("the formula comes to {error}"), "mend the formula, or write its value")
                 }
+                Damage::Uncalculated => (
+                    "the formula was never calculated".to_owned(),
+                    "open the workbook in Excel or LibreOffice, and save it",
+                ),
             };
             self.problem(Some(*column), what, mend);
         }

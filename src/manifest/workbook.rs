@@ -23,6 +23,9 @@ use super::source::Source;
 /// Largest workbook, in bytes: ten times that of a million prompts.
 const LARGEST: u64 = 1 << 30;
 
+/// What is wrong with a formula without a value, and what to do about it.
+const NEVER_CALCULATED: &str = "never calculated: open the workbook in Excel or LibreOffice, and save it";
+
 /// A cell as a person sees it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Cell {
@@ -30,13 +33,18 @@ pub(super) enum Cell {
     Text(String),
     /// A formula that came to an error, such as `#REF!`.
     Error(String),
+    /// A formula whose value was not saved, as programs leave it that write workbooks without
+    /// calculating them.
+    Uncalculated,
 }
 
 impl Cell {
     /// Whether nothing is to be seen in it.
     pub(super) fn is_blank(&self) -> bool {
-        let (Self::Text(text) | Self::Error(text)) = self;
-        text.trim().is_empty()
+        match self {
+            Self::Text(text) | Self::Error(text) => text.trim().is_empty(),
+            Self::Uncalculated => false,
+        }
     }
 }
 
@@ -99,10 +107,15 @@ impl Rows {
         if last - first >= u32::try_from(MOST_COLUMNS).unwrap_or(u32::MAX) {
             return Err(too_many(name, row.into()));
         }
+        if let Some((column, _)) = cells.iter().find(|(_, cell)| matches!(cell, Cell::Uncalculated)) {
+            let at = format!("{}!{}{row}", self.sheet, letters((*column).into()));
+            let what = format!("{at}, in the header, is a formula that was {NEVER_CALCULATED}");
+            return Err(ManifestError::Workbook { name: name.to_owned(), what });
+        }
         let names: Vec<String> = (first..=last)
             .map(|column| match cells.remove(&column) {
                 Some(Cell::Text(text) | Cell::Error(text)) => text,
-                None => String::new(),
+                Some(Cell::Uncalculated) | None => String::new(),
             })
             .collect();
         let mut columns = Columns::of_header(map, names.iter().map(String::as_str), name)?;
@@ -140,6 +153,12 @@ impl Rows {
                         row.damaged.push((place, Damage::Formula(error.clone())));
                     }
                     error
+                }
+                Cell::Uncalculated => {
+                    if columns.bound().contains(&place) {
+                        row.damaged.push((place, Damage::Uncalculated));
+                    }
+                    String::new()
                 }
             });
         }

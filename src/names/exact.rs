@@ -17,6 +17,9 @@ pub struct Unfit {
     pub mend: String,
 }
 
+/// The folder of unfinished videos at every place.
+pub const DRAFTS: &str = ".batchveo";
+
 const SHORTEN: &str = "cut it in the template, such as {prompt:.180}, or use --names portable";
 const ALTER: &str = "change the cell, use another --name, or --names portable, which alters it";
 
@@ -34,8 +37,15 @@ impl FileSystem {
     pub(super) fn check_parts<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Result<(), Unfit> {
         let mut parts = parts.peekable();
         let mut length = EXTENSION;
+        let mut is_first = true;
         while let Some(part) = parts.next() {
             let is_file = parts.peek().is_none();
+            let same = |other| part == other || (self.ignores_case && part.eq_ignore_ascii_case(other));
+            if is_first && !is_file && same(DRAFTS) {
+                let what = format!("its name would lie in `{DRAFTS}`, where unfinished videos are");
+                return Err(Unfit { what, mend: ALTER.to_owned() });
+            }
+            is_first = false;
             check(part, if is_file { EXTENSION } else { 0 }, self)?;
             length += part.len() + usize::from(!is_file);
         }

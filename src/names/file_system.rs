@@ -57,8 +57,8 @@ impl fmt::Display for FileSystem {
 }
 
 impl FileSystem {
-    /// A bucket with S3's rules: keys of 1,024 bytes, compared byte by byte. The keys begin with
-    /// `prefix`.
+    /// A bucket with S3's rules: keys of 1,024 bytes, compared byte by byte, and without control
+    /// characters, which the library that puts them there does not take. The keys begin with `prefix`.
     #[must_use]
     pub fn bucket(prefix: &str) -> Self {
         let most = 1_024_usize.saturating_sub(prefix.len() + 1);
@@ -66,7 +66,7 @@ impl FileSystem {
             name: "a bucket".to_owned(),
             ignores_case: false,
             ignores_normalization: false,
-            refused: Vec::new(),
+            refused: vec!['\u{1}'],
             last: char::MAX,
             alters_end: false,
             has_devices: false,

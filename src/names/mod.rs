@@ -41,7 +41,7 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-pub use exact::Unfit;
+pub use exact::{DRAFTS, Unfit};
 pub use file_system::{FileSystem, Longest, nearest_folder};
 pub use fold::{Fold, Folding, fold};
 pub use template::{Template, TemplateError};

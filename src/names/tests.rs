@@ -146,6 +146,11 @@ fn exact_names_are_to_the_letter_or_refused() {
         ("x", "b.", &stick),
         ("x", "nul", &stick),
         ("x", "b", &FileSystem::bucket(&"p".repeat(1_015))),
+        ("x", "a\nb", &FileSystem::bucket("")),
+        (".batchveo", "b", &disk),
+        (".Batchveo", "b", &disk),
+        (".Batchveo", "b", &FileSystem { ignores_case: true, ..disk.clone() }),
+        ("x", ".batchveo", &disk),
     ]
     .map(|(campaign, id, place)| {
         let cells = ["", campaign].map(str::to_owned);

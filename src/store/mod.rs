@@ -8,6 +8,7 @@
 //! Nothing here decides anything about a run, holds rows in memory, or reads a clock.
 
 mod account;
+mod after;
 mod anchor;
 mod asked;
 mod columns;

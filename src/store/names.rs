@@ -24,7 +24,7 @@ const EXAMPLES: u32 = 3;
 /// Characters of a name that a message shows.
 const SHOWN: usize = 60;
 /// Where the file keeps by what rule its samples were named last, and for which sheet and place.
-const RULE: &str = "name_rule";
+pub(super) const RULE: &str = "name_rule";
 const NAMED: &str = "named";
 
 /// What came of [`Store::assign_names`].
@@ -230,7 +230,7 @@ impl Store {
 }
 
 /// Whether the file has the table; one of an earlier version has not, until it is written to.
-fn has_names(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_names(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'names')";
     connection.query_one(sql, (), |row| row.get(0))
 }

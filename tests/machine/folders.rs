@@ -59,6 +59,8 @@ fn folders_that_cannot_be_written_are_told_before_anything_is_bought() {
         ("--state a.db -o ro/r.csv", &KEYED, &["ro/r.csv"]),
         ("--state b.db --events ro/e.ndjson", &KEYED, &["--events ro/e.ndjson"]),
         ("--state c.db --summary ro/s.json", &KEYED, &["--summary ro/s.json"]),
+        ("--state e.db --download=ro", &KEYED, &["ro"]),
+        ("--state f.db --download=ro/films", &KEYED, &["ro/films"]),
         ("--state d.db", &homeless, &["ro/batchveo", "XDG_STATE_HOME"]),
     ] {
         let run = folder.run(&against(&server, 400, rest), variables);

@@ -1,5 +1,9 @@
 //! Several runs of one account.
 
+use batchveo::batch::Batch;
+use batchveo::job::UnixMillis;
+use batchveo::store::{Durability, Owner};
+
 use super::support::{Folder, Server};
 use super::{KEYED, against};
 
@@ -33,6 +37,24 @@ fn two_halves_of_an_account_keep_its_limits_and_a_third_is_refused() {
     // Both are over: the account is whole again.
     let last = folder.run(&line("r.csv", ""), &KEYED);
     assert_eq!(last.code(), Some(0), "{}", last.stderr());
+}
+
+#[test]
+fn a_second_run_leaves_the_figures_of_the_first() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    folder.write("m.prom", "# HELP batchveo_of_the_first x\n");
+    let owner = Owner::Simulator { seed: 0 };
+    let state = folder.path("s.db");
+    let first = Batch::open(&state, "the first", &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
+    let line = "run p.csv --simulate --sim-seed 0 --time-scale max --state s.db --metrics-file m.prom";
+    let second = folder.run(line, &[]);
+    assert_eq!(second.code(), Some(4), "{}", second.stderr());
+    let figures = || std::fs::read_to_string(folder.path("m.prom")).unwrap();
+    assert_eq!(figures(), "# HELP batchveo_of_the_first x\n");
+    drop(first);
+    assert_eq!(folder.run(line, &[]).code(), Some(0));
+    assert!(figures().contains("batchveo_samples"), "{}", figures());
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
-use crate::report::{Metrics, Outlook, Screen};
+use crate::report::{Outlook, Screen};
 use crate::results::OutputFormat;
 use crate::schedule::gate::{Gate, burst};
 use crate::schedule::share::quiet;
@@ -62,9 +62,7 @@ pub fn perform(
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
-    let shown = args.metrics.open(limits, screen)?;
-    let metrics = shown.as_ref().map(|shown| shown.metrics.clone());
-    let job = Job { args, source, paths, time_scale, limits, download, screen: screen.clone(), metrics };
+    let job = Job { args, source, paths, time_scale, limits, download, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
@@ -75,9 +73,6 @@ pub fn perform(
             runtime.block_on(job.buy(&base_url, key, &state_home(environment)?))
         }
     };
-    if let Some(shown) = shown {
-        shown.end();
-    }
     ended.map_err(|error| about_state(error, &state))
 }
 
@@ -92,7 +87,6 @@ pub(super) struct Job<'a> {
     /// Where videos are downloaded to, if they are.
     pub(super) download: Option<String>,
     pub(super) screen: Screen,
-    pub(super) metrics: Option<Metrics>,
 }
 
 impl Job<'_> {
@@ -243,6 +237,9 @@ impl Job<'_> {
         let address = api_at.map(ToString::to_string);
         let address = address.as_deref();
         let (args, selection) = (self.args, self.args.selection());
+        // Only now, when nobody else is at this state file or account, whose figures these would replace.
+        let shown = args.metrics.open(self.limits, &self.screen)?;
+        let place = self.place(&batch, api_at).await?;
         let config = args.config(self.limits, batch.store().tally(&selection)?.total(), seed_of(&batch));
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now() + quiet);
         let mut balance = None;
@@ -284,8 +281,11 @@ impl Job<'_> {
         let mut sinks =
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
-        sinks.metrics = self.metrics.take();
-        let started = self.start_downloads(&batch, api_at)?;
+        sinks.metrics = shown.as_ref().map(|shown| shown.metrics.clone());
+        let start = |(place, api)| {
+            downloads::start(batch.store(), place, api, args.download.transfer, Asking::ThroughTheEngine)
+        };
+        let started = place.zip(api_at).map(start).transpose()?;
         let (inbox, mut poke, ending) = match started {
             Some(Started { inbox, poke, ending }) => (Some(inbox), Some(poke), Some(ending)),
             None => (None, None, None),
@@ -341,17 +341,20 @@ impl Job<'_> {
         if let Some(error) = went_wrong {
             writeln!(self.screen, "batchveo: downloads ended early: {:#}", anyhow::Error::from(error))?;
         }
-        self.tell_end(finished, &selection, &mut sinks, asked_to_stop)
+        let exit = self.tell_end(finished, &selection, &mut sinks, asked_to_stop);
+        if let Some(shown) = shown {
+            shown.end();
+        }
+        exit
     }
 
-    /// Starts downloads, if there are to be any.
-    fn start_downloads(&mut self, batch: &Batch, api: Option<&BaseUrl>) -> anyhow::Result<Option<Started>> {
-        let (Some(destination), Some(api)) = (&self.download, api) else { return Ok(None) };
-        let place = Place::open(destination).map_err(|error| UsageError(error.to_string()))?;
+    /// Where downloads go, if there are to be any: it can be written.
+    async fn place(&mut self, batch: &Batch, api: Option<&BaseUrl>) -> anyhow::Result<Option<Place>> {
+        let Some(destination) = self.download.as_ref().filter(|_| api.is_some()) else { return Ok(None) };
+        let place = downloads::open(batch.store(), destination).await?;
         // Known from here on by what it is called in the state file.
         self.download = Some(place.address().to_owned());
-        let (transfer, asking) = (self.args.download.transfer, Asking::ThroughTheEngine);
-        downloads::start(batch.store(), place, api, transfer, asking).map(Some)
+        Ok(Some(place))
     }
 
     /// Shows what is about to be bought; asks, where there is somebody to ask.
