@@ -9,6 +9,7 @@
 //!
 //! The API key is not known here.
 
+mod backlog;
 mod boxes;
 #[cfg(feature = "bucket")]
 mod bucket;
@@ -57,10 +58,8 @@ use crate::hosts::{Hosts, Patience};
 use crate::job::{Outcome, Stamp};
 use crate::schedule::{Halt, Transition};
 use crate::store::{Files, StoreError};
+use backlog::Backlog;
 use desk::{Desk, Signal, Stopped};
-
-/// Samples read from the state file at once.
-const PAGE: usize = 64;
 
 /// How long notes gather before they are written down together: short enough that nobody waits, long
 /// enough that many small videos share a transaction.
@@ -244,18 +243,26 @@ impl Loop {
         let mut tick = Box::pin(desk.clock.sleep(Duration::ZERO));
         loop {
             let stopping = *self.signals.borrow() == Signal::Stop || self.signals.has_changed().is_err();
+            let no_more = *self.signals.borrow() == Signal::Over;
             while !stopping && desk.lacks_room().is_none() && under_way.len() < concurrency.get() {
-                let Some(next) = backlog.next(&mut self.files)? else { break };
-                under_way.push(sample::save(&desk, next));
+                let Some(turn) = backlog.next(&mut self.files, desk.clock.now(), no_more)? else { break };
+                under_way.push(async {
+                    let again = turn.again();
+                    sample::save(&desk, turn.to_save, turn.round).await.then_some(again)
+                });
             }
             let made = self.made.count.load(Ordering::Relaxed) - made_before;
             desk.stand(|all| all.waiting = (unsaved + made).saturating_sub(backlog.handed_out));
-            let over = *self.signals.borrow() == Signal::Over && backlog.is_empty();
+            let over = no_more && backlog.is_empty();
             if under_way.is_empty() && !desk.has_notes() && (stopping || over) {
                 break;
             }
             tokio::select! {
-                Some(()) = under_way.next() => {}
+                Some(again) = under_way.next() => {
+                    if let Some(again) = again {
+                        backlog.rest(again, desk.clock.now());
+                    }
+                }
                 () = desk.noted.notified() => {
                     if matches!(write_at, Either::Left(_)) {
                         write_at = Either::Right(Box::pin(desk.clock.sleep(GATHER)));
@@ -325,31 +332,6 @@ async fn tell_pause(desk: &Desk, told: &mut Option<String>) {
         None => DownloadEvent::Resumed,
     })
     .await;
-}
-
-/// The next samples, a page at a time.
-#[derive(Debug, Default)]
-struct Backlog {
-    page: VecDeque<crate::store::ToSave>,
-    /// Whether the state file had none when it was asked last.
-    dry: bool,
-    handed_out: u64,
-}
-
-impl Backlog {
-    fn next(&mut self, files: &mut Files) -> Result<Option<crate::store::ToSave>, StoreError> {
-        if self.page.is_empty() && !self.dry {
-            self.page = files.next(PAGE)?.into();
-            self.dry = self.page.is_empty();
-        }
-        let next = self.page.pop_front();
-        self.handed_out += u64::from(next.is_some());
-        Ok(next)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.page.is_empty() && self.dry
-    }
 }
 
 /// Bytes a second over the last few ticks.

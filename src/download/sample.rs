@@ -2,7 +2,7 @@
 //!
 //! What is interrupted anywhere is gone on with by the next process: bytes stay in their draft, a
 //! video that is whole is noted before it gets its name, and after. A video is given up only for
-//! reasons that trying again now does not mend.
+//! reasons that trying again does not mend; what may pass is tried again later.
 
 use std::time::Duration;
 
@@ -16,8 +16,11 @@ use crate::event::DownloadEvent;
 use crate::schedule::retry::FullJitter;
 use crate::store::{NoteOf, SavedFile, Standing, ToSave};
 
-/// Failures in a row without [`SOMETHING`] between them, after which a video is given up.
+/// Failures in a row without [`SOMETHING`] between them, after which a video makes room for others.
 const BARREN_TRIES: u32 = 6;
+
+/// The same when it is tried again later.
+const BARREN_TRIES_LATER: u32 = 3;
 
 /// Bytes that are worth another try.
 const SOMETHING: u64 = 64 * 1024;
@@ -33,7 +36,9 @@ const ASKS: u32 = 3;
 #[derive(Debug)]
 enum Unsaved {
     Stopped,
-    /// Given up for now, for this reason.
+    /// It failed too often, for this reason, which may pass.
+    ForNow(String),
+    /// Given up, for this reason.
     Failed(String),
 }
 
@@ -43,14 +48,27 @@ impl From<Stopped> for Unsaved {
     }
 }
 
-/// Saves what is not saved yet of a sample, and tells of it.
-pub(super) async fn save(desk: &Desk, mut to_save: ToSave) {
+/// Whether a video that trying again now does not bring is given up, or may be tried again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// The first of several.
+    First,
+    /// With fewer tries: each before it failed.
+    Another,
+    /// Likewise, and the last in this process.
+    Last,
+}
+
+/// Saves what is not saved yet of a sample, and tells of it. Answers whether something of it may be had
+/// later; that is never so after the last round.
+pub(super) async fn save(desk: &Desk, mut to_save: ToSave, round: Round) -> bool {
+    let mut later = false;
     for (part, standing) in (1..).zip(std::mem::take(&mut to_save.parts)) {
         if matches!(standing, Standing::Saved(_)) {
             continue;
         }
         desk.stand(|all| all.active += 1);
-        let saved = Saving { desk, to_save: &mut to_save, part }.save(standing).await;
+        let saved = Saving { desk, to_save: &mut to_save, part, round }.save(standing).await;
         desk.stand(|all| all.active -= 1);
         let sample = to_save.sample;
         match saved {
@@ -61,19 +79,24 @@ pub(super) async fn save(desk: &Desk, mut to_save: ToSave) {
                 }
                 desk.tell(DownloadEvent::Saved { sample, part, bytes, path, sha256 }).await;
             }
-            Err(Unsaved::Failed(why)) => {
+            Err(Unsaved::ForNow(why)) if round != Round::Last => {
+                tracing::warn!(%sample, part, %why, "not downloaded yet; tried again later");
+                later = true;
+            }
+            Err(Unsaved::ForNow(why) | Unsaved::Failed(why)) => {
                 let name = to_save.names.first().map_or("", String::as_str);
                 let problem = format!("{name}: {why}");
                 desk.stand(|all| all.failed += 1);
                 let noted = desk.note(&to_save.task, part, NoteOf::Failed(problem.clone())).await;
                 desk.tell(DownloadEvent::Failed { sample, part, problem }).await;
                 if noted.is_err() {
-                    return;
+                    return false;
                 }
             }
-            Err(Unsaved::Stopped) => return,
+            Err(Unsaved::Stopped) => return false,
         }
     }
+    later
 }
 
 /// One video.
@@ -81,6 +104,7 @@ struct Saving<'a> {
     desk: &'a Desk,
     to_save: &'a mut ToSave,
     part: u32,
+    round: Round,
 }
 
 impl<'a> Saving<'a> {
@@ -124,7 +148,7 @@ impl<'a> Saving<'a> {
     async fn get(&mut self) -> Result<SavedFile, Unsaved> {
         let desk = self.desk;
         let seed = u64::from_le_bytes(self.to_save.sample.0.to_le_bytes());
-        let mut tries = Tries::new(seed);
+        let mut tries = Tries::new(seed, self.round);
         let mut asks = 0;
         let mut waits_for_room: Option<WaitsForRoom<'_>> = None;
         loop {
@@ -321,11 +345,16 @@ struct Tries {
     waits: FullJitter,
     all: u32,
     barren: u32,
+    barren_at_most: u32,
 }
 
 impl Tries {
-    const fn new(seed: u64) -> Self {
-        Self { waits: FullJitter::for_everyone(seed), all: 0, barren: 0 }
+    const fn new(seed: u64, round: Round) -> Self {
+        let barren_at_most = match round {
+            Round::First => BARREN_TRIES,
+            Round::Another | Round::Last => BARREN_TRIES_LATER,
+        };
+        Self { waits: FullJitter::for_everyone(seed), all: 0, barren: 0, barren_at_most }
     }
 
     fn brought_something(&mut self) {
@@ -337,8 +366,11 @@ impl Tries {
     fn again(&mut self, why: String, asked: Option<Duration>) -> Result<Duration, Unsaved> {
         self.all += 1;
         self.barren += 1;
-        if self.barren >= BARREN_TRIES || self.all >= TRIES {
+        if self.all >= TRIES {
             return Err(Unsaved::Failed(why));
+        }
+        if self.barren >= self.barren_at_most {
+            return Err(Unsaved::ForNow(why));
         }
         Ok(self.waits.next_wait().max(asked.unwrap_or_default()))
     }

@@ -307,17 +307,37 @@ impl Files {
                 }
             }
         }
-        let to_save = |(sample, task, urls): (SampleId, TaskId, Vec<String>)| {
-            let parts = (1..).take(urls.len()).map(|part| self.standing(&task, part));
-            let parts = parts.collect::<Result<_, _>>()?;
-            let first = self.name(sample, &task)?;
-            let others = (2..).take(urls.len().saturating_sub(1)).map(|part| self.name_of_part(&first, part));
-            let others = others.collect::<Result<Vec<_>, _>>()?;
-            let names = std::iter::once(first).chain(others).collect();
-            let particulars = self.with_particulars.then(|| self.store.particulars(sample)).transpose()?;
-            Ok(ToSave { sample, task, names, urls, parts, particulars: particulars.map(Box::new) })
-        };
-        found.into_iter().map(to_save).collect()
+        found.into_iter().map(|(sample, task, urls)| self.to_save(sample, task, urls)).collect()
+    }
+
+    /// What is not saved here of a sample that was handed out before; `None` if it is all saved.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn again(&self, sample: SampleId) -> Result<Option<ToSave>, StoreError> {
+        let sql = format!(
+            "SELECT s.task, s.urls FROM samples s
+             WHERE s.id = ?2 AND s.state = 'succeeded' AND s.removed = 0 AND {NOT_ALL_SAVED}"
+        );
+        let mut statement = self.store.connection.prepare_cached(&sql)?;
+        let found = statement.query_row(params![self.destination, sample.0], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        });
+        let Some((task, urls)) = found.optional()? else { return Ok(None) };
+        let Some(task) = TaskId::new(&task) else { return Ok(None) };
+        self.to_save(sample, task, serde_json::from_str(&urls)?).map(Some)
+    }
+
+    fn to_save(&self, sample: SampleId, task: TaskId, urls: Vec<String>) -> Result<ToSave, StoreError> {
+        let parts = (1..).take(urls.len()).map(|part| self.standing(&task, part));
+        let parts = parts.collect::<Result<_, _>>()?;
+        let first = self.name(sample, &task)?;
+        let others = (2..).take(urls.len().saturating_sub(1)).map(|part| self.name_of_part(&first, part));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        let names = std::iter::once(first).chain(others).collect();
+        let particulars = self.with_particulars.then(|| self.store.particulars(sample)).transpose()?;
+        Ok(ToSave { sample, task, names, urls, parts, particulars: particulars.map(Box::new) })
     }
 
     /// How many samples are made and not saved here.
