@@ -11,10 +11,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use super::place::{Content, DraftId, Found, Origin, PlaceError, SOME_ROOM};
+use crate::clock::Moment;
 use crate::names::DRAFTS;
 
 /// Bytes read at once to be hashed.
@@ -94,8 +96,11 @@ impl Folder {
         }
         let mut have = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let noted = drafts.join(format!("{}.origin", id.as_str()));
-        let origin = fs::read(&noted).ok().and_then(|json| serde_json::from_slice::<Origin>(&json).ok());
-        let origin = origin.filter(|_| have > 0);
+        let is_file = noted.symlink_metadata().is_ok_and(|found| found.is_file());
+        let json = is_file.then(|| fs::read(&noted).ok()).flatten();
+        let found = json.and_then(|json| serde_json::from_slice::<Noted>(&json).ok());
+        // Bytes of before the machine was started anew may never have reached the disk.
+        let origin = found.filter(|noted| have > 0 && noted.boot == boot()).map(|noted| noted.origin);
         if origin.is_none() && have > 0 {
             // Nobody knows what these bytes are of.
             file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
@@ -228,6 +233,29 @@ enum Missing {
     Leave,
 }
 
+/// What is written down beside a draft.
+#[derive(Debug, Serialize, Deserialize)]
+struct Noted {
+    #[serde(flatten)]
+    origin: Origin,
+    /// Which start of the machine its bytes were written in, where there is a word for that.
+    boot: Option<String>,
+}
+
+/// Which start of which machine this is.
+fn boot() -> Option<String> {
+    Moment::now().boot.map(|boot| boot.id)
+}
+
+/// Writes a file in place of what is there: of a link itself, never of what it leads to.
+fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    File::create_new(path)?.write_all(bytes)
+}
+
 /// A video on its way into a folder.
 #[derive(Debug)]
 pub struct Draft {
@@ -272,10 +300,11 @@ impl Draft {
         let failed = |error| self.folder.failed(&self.path, error);
         // In this order: bytes whose origin is not known are never gone on with.
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed)?;
-        let json = serde_json::to_vec(&origin).map_err(|error| failed(error.into()))?;
-        fs::write(&self.noted, json).map_err(|error| self.folder.failed(&self.noted, error))?;
+        let noted = Noted { boot: boot(), origin };
+        let json = serde_json::to_vec(&noted).map_err(|error| failed(error.into()))?;
+        write_anew(&self.noted, &json).map_err(|error| self.folder.failed(&self.noted, error))?;
         self.have = 0;
-        self.origin = Some(origin);
+        self.origin = Some(noted.origin);
         Ok(())
     }
 
@@ -439,6 +468,40 @@ mod tests {
         fs::remove_file(&draft.noted).unwrap();
         drop(draft);
         assert_eq!(folder.begin(&id).await.unwrap().have(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn bytes_of_before_a_start_of_the_machine_are_not_gone_on_with() {
+        let (_outer, folder) = place();
+        let id = DraftId::new("s", "task", 1);
+        let mut draft = folder.begin(&id).await.unwrap();
+        draft.restart(origin("a")).await.unwrap();
+        draft.write(b"half").await.unwrap();
+        let json = fs::read_to_string(&draft.noted).unwrap();
+        fs::write(&draft.noted, json.replace(&boot().unwrap(), "another")).unwrap();
+        drop(draft);
+        assert_eq!(folder.begin(&id).await.unwrap().have(), 0);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_is_read_or_written_through_a_link_beside_a_draft() {
+        let (outer, folder) = place();
+        let id = DraftId::new("s", "task", 1);
+        let mut draft = folder.begin(&id).await.unwrap();
+        draft.restart(origin("a")).await.unwrap();
+        draft.write(b"half").await.unwrap();
+        let (noted, elsewhere) = (draft.noted.clone(), outer.path().join("mine"));
+        drop(draft);
+        fs::rename(&noted, &elsewhere).unwrap();
+        let mine = fs::read(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &noted).unwrap();
+        let mut draft = folder.begin(&id).await.unwrap();
+        assert_eq!((draft.have(), draft.origin()), (0, None));
+        draft.restart(origin("b")).await.unwrap();
+        assert_eq!(fs::read(&elsewhere).unwrap(), mine);
+        assert!(noted.symlink_metadata().unwrap().is_file());
     }
 
     #[tokio::test]
