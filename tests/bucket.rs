@@ -73,7 +73,9 @@ async fn a_video_appears_whole_with_its_hash_whether_it_is_short_or_long() {
     let Some((s3, place)) = place("whole", "a b/2026") else { return };
     assert_eq!(place.address(), "s3://whole/a b/2026");
     place.prepare("state").await.unwrap();
-    for (name, length) in [("short.mp4", 70_000), ("x/y/lo+ng \u{e4}.mp4", LONG)] {
+    for (name, length, kind) in
+        [("short.mov", 70_000, "video/quicktime"), ("x/y/lo+ng \u{e4}.webm", LONG, "video/webm")]
+    {
         let video = video(length);
         assert_eq!(place.find(name, content(&video)).await.unwrap(), Found::Nothing);
         upload(&place, name, name, &video).await.unwrap();
@@ -85,11 +87,12 @@ async fn a_video_appears_whole_with_its_hash_whether_it_is_short_or_long() {
         );
         let (head, stored) = s3.get("whole", &key).unwrap();
         assert!(stored == video, "{name}: {} bytes", stored.len());
+        assert!(head.to_ascii_lowercase().contains(&format!("content-type: {kind}")), "{head}");
         // As the list has it.
         let line = Sum { path: name.into(), sha256: content(&video).sha256 }.line();
         assert!(head.contains(&format!("x-amz-meta-sha256: {}", &line[..64])), "{head}");
     }
-    assert_eq!(s3.keys("whole"), ["a b/2026/short.mp4", "a b/2026/x/y/lo+ng \u{e4}.mp4"]);
+    assert_eq!(s3.keys("whole"), ["a b/2026/short.mov", "a b/2026/x/y/lo+ng \u{e4}.webm"]);
     assert_eq!(s3.unfinished("whole"), [""; 0]);
 }
 

@@ -52,6 +52,17 @@ const REPLACED_AT_ONCE: usize = 8 * 1024 * 1024;
 /// How often unfinished uploads are listed, each time after those listed were aborted.
 const SWEEPS: usize = 100;
 
+/// What an object of this name says it is.
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("mov") => "video/quicktime",
+        Some("webm") => "video/webm",
+        Some("json") => "application/json",
+        Some("mp4" | "m4v") => "video/mp4",
+        Some(_) | None => "application/octet-stream",
+    }
+}
+
 /// A bucket, or what is below a prefix in it.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -260,6 +271,7 @@ impl Bucket {
         let put = |mode| {
             let mut attributes = Attributes::new();
             attributes.insert(Attribute::Metadata(SHA256.into()), hex(&content.sha256).into());
+            attributes.insert(Attribute::ContentType, content_type(path).into());
             let options = PutOptions { mode, attributes, ..PutOptions::default() };
             self.store.put_opts(&key, bytes.clone().into(), options)
         };
@@ -300,7 +312,7 @@ impl Bucket {
             ("x-amz-copy-source", encoded(&format!("{}/{draft}", self.name))),
             ("x-amz-metadata-directive", "REPLACE".to_owned()),
             ("x-amz-meta-sha256", hex(&content.sha256)),
-            ("content-type", "video/mp4".to_owned()),
+            ("content-type", content_type(path).to_owned()),
             // Services that do not know it here have been looked at before.
             ("if-none-match", "*".to_owned()),
         ];
