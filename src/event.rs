@@ -77,13 +77,19 @@ pub enum DownloadEvent {
         /// Why, and what to do.
         problem: String,
     },
-    /// Downloads wait, and try again every few seconds; generation goes on.
+    /// Downloads wait, and try again by themselves; generation goes on.
     Paused {
         /// Why.
         why: String,
     },
     /// Downloads go on.
     Resumed,
+    /// Downloads have ended before they were done, and generation goes on; `batchveo download` fetches
+    /// what is left.
+    Ended {
+        /// Why.
+        why: String,
+    },
 }
 
 /// How downloads stand in this process.

@@ -53,6 +53,8 @@ pub(super) struct Desk {
     pub(super) standing: Cell<Downloads>,
     messages: mpsc::Sender<FromDownloads>,
     signals: watch::Receiver<Signal>,
+    /// Whether downloads end for a reason of their own.
+    given_up: watch::Sender<bool>,
     /// To be written down, and who waits for it.
     notes: RefCell<Vec<(Note, oneshot::Sender<()>)>>,
     pub(super) noted: Notify,
@@ -112,6 +114,7 @@ impl Desk {
             standing: Cell::default(),
             messages,
             signals,
+            given_up: watch::Sender::new(false),
             notes: RefCell::default(),
             noted: Notify::new(),
             room: Room {
@@ -149,9 +152,18 @@ impl Desk {
 
     /// Ready when downloads are to stop.
     async fn stopped(&self) {
-        let mut signals = self.signals.clone();
+        let (mut signals, mut given_up) = (self.signals.clone(), self.given_up.subscribe());
         // An error says that nobody is left who could say stop.
-        let _ = signals.wait_for(|signal| *signal == Signal::Stop).await;
+        tokio::select! {
+            _ = signals.wait_for(|signal| *signal == Signal::Stop) => {}
+            _ = given_up.wait_for(|given_up| *given_up) => {}
+        }
+    }
+
+    /// From now on downloads are to stop, and no note is written down.
+    pub(super) fn give_up(&self) {
+        self.given_up.send_replace(true);
+        self.notes.borrow_mut().clear();
     }
 
     pub(super) async fn wait(&self, span: Duration) -> Result<(), Stopped> {
@@ -180,6 +192,9 @@ impl Desk {
 
     /// Writes a note down, and waits until that is done.
     pub(super) async fn note(&self, task: &TaskId, part: u32, what: NoteOf) -> Result<(), Stopped> {
+        if *self.given_up.borrow() {
+            return Err(Stopped);
+        }
         let (done, is_done) = oneshot::channel();
         let note = Note { task: task.clone(), part, at: wall_time(), what };
         self.notes.borrow_mut().push((note, done));

@@ -31,6 +31,7 @@ mod transfer;
 mod verify;
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +59,7 @@ use crate::hosts::{Hosts, Patience};
 use crate::job::{Outcome, Stamp};
 use crate::schedule::{Halt, Transition};
 use crate::store::{Files, StoreError};
-use backlog::Backlog;
+use backlog::{Again, Backlog, Turn};
 use desk::{Desk, Signal, Stopped};
 
 /// How long notes gather before they are written down together: short enough that nobody waits, long
@@ -67,6 +68,10 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// Time between two attempts to write notes that the state file did not take.
 const NOTE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often notes are tried that somebody else's commit keeps from being written, before downloads that
+/// are to stop end without them.
+const LAST_TRIES: u32 = 5;
 
 /// How often it is told how downloads stand.
 const TICK: Duration = Duration::from_millis(500);
@@ -198,9 +203,9 @@ pub fn start(files: Files, order: Order) -> Result<Started, DownloadError> {
     let (end, ending) = oneshot::channel();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let ended = runtime
-            .map_err(DownloadError::Thread)
-            .and_then(|runtime| runtime.block_on(Loop { files, made, signals }.run(order, messages)));
+        let ended = runtime.map_err(DownloadError::Thread).and_then(|runtime| {
+            runtime.block_on(Loop { files, made, signals, last_tries: 0 }.run(order, messages))
+        });
         // Whoever does not wait for it has left.
         let _ = end.send(ended);
     };
@@ -214,6 +219,8 @@ struct Loop {
     files: Files,
     made: Arc<Made>,
     signals: watch::Receiver<Signal>,
+    /// Attempts to write the last notes.
+    last_tries: u32,
 }
 
 impl Loop {
@@ -226,6 +233,16 @@ impl Loop {
         let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
         let what = (place, hosts.client(patience)?, asking);
         let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
+        let ended = self.run_at(&desk, concurrency).await;
+        if let Err(error) = &ended {
+            // Generation may go on for days: it is told now, not at its end.
+            let why = with_causes(error);
+            desk.tell(DownloadEvent::Ended { why }).await;
+        }
+        ended
+    }
+
+    async fn run_at(&mut self, desk: &Desk, concurrency: NonZeroUsize) -> Result<(), DownloadError> {
         match desk.unless_stopped(desk.place.prepare(&desk.mark)).await {
             Ok(prepared) => prepared?,
             Err(Stopped) => return Ok(()),
@@ -233,10 +250,35 @@ impl Loop {
         if desk.unless_stopped(settle(&desk.place, &self.files)).await.is_err() {
             return Ok(());
         }
+        let mut under_way = FuturesUnordered::new();
+        let start = |turn: Turn| async move {
+            let again = turn.again();
+            sample::save(desk, turn.to_save, turn.round).await.then_some(again)
+        };
+        let ended = self.save_all(desk, concurrency, &mut under_way, start).await;
+        if ended.is_err() {
+            desk.give_up();
+            // What a place would charge for is not left in it.
+            while under_way.next().await.is_some() {}
+        }
+        desk.stand(|all| all.bytes_per_second = 0);
+        desk.tell_standing();
+        if desk.soon(settle(&desk.place, &self.files)).await.is_err() {
+            tracing::debug!("the list of what is saved is put in order next time");
+        }
+        ended
+    }
+
+    async fn save_all<F: Future<Output = Option<Again>>>(
+        &mut self,
+        desk: &Desk,
+        concurrency: NonZeroUsize,
+        under_way: &mut FuturesUnordered<F>,
+        start: impl Fn(Turn) -> F,
+    ) -> Result<(), DownloadError> {
         let made_before = self.made.count.load(Ordering::Relaxed);
         let unsaved = self.files.unsaved()?;
         let mut backlog = Backlog::default();
-        let mut under_way = FuturesUnordered::new();
         let mut rate = Rate::default();
         let mut paused = None;
         let mut write_at = Either::Left(pending::<()>());
@@ -246,16 +288,13 @@ impl Loop {
             let no_more = *self.signals.borrow() == Signal::Over;
             while !stopping && desk.lacks_room().is_none() && under_way.len() < concurrency.get() {
                 let Some(turn) = backlog.next(&mut self.files, desk.clock.now(), no_more)? else { break };
-                under_way.push(async {
-                    let again = turn.again();
-                    sample::save(&desk, turn.to_save, turn.round).await.then_some(again)
-                });
+                under_way.push(start(turn));
             }
             let made = self.made.count.load(Ordering::Relaxed) - made_before;
             desk.stand(|all| all.waiting = (unsaved + made).saturating_sub(backlog.handed_out));
             let over = no_more && backlog.is_empty();
             if under_way.is_empty() && !desk.has_notes() && (stopping || over) {
-                break;
+                return Ok(());
             }
             tokio::select! {
                 Some(again) = under_way.next() => {
@@ -268,7 +307,7 @@ impl Loop {
                         write_at = Either::Right(Box::pin(desk.clock.sleep(GATHER)));
                     }
                 }
-                () = &mut write_at => write_at = match self.write(&desk, stopping)? {
+                () = &mut write_at => write_at = match self.write(desk, stopping)? {
                     None => Either::Left(pending()),
                     Some(wait) => Either::Right(Box::pin(desk.clock.sleep(wait))),
                 },
@@ -281,18 +320,11 @@ impl Loop {
                 () = &mut tick => {
                     tick = Box::pin(desk.clock.sleep(TICK));
                     desk.stand(|all| all.bytes_per_second = rate.after(all.bytes));
-                    tell_pause(&desk, &mut paused).await;
+                    tell_pause(desk, &mut paused).await;
                     desk.tell_standing();
                 }
             }
         }
-        desk.stand(|all| all.bytes_per_second = 0);
-        desk.tell_standing();
-        drop(under_way);
-        if desk.soon(settle(&desk.place, &self.files)).await.is_err() {
-            tracing::debug!("the list of what is saved is put in order next time");
-        }
-        Ok(())
     }
 
     /// Writes notes down; answers after how long to try again, if they are not taken.
@@ -303,6 +335,10 @@ impl Loop {
                 desk.written(notes.len());
                 Ok(None)
             }
+            Err(error) if error.is_busy() && stopping && self.last_tries < LAST_TRIES => {
+                self.last_tries += 1;
+                Ok(Some(GATHER))
+            }
             Err(error) if !stopping && (error.is_for_want_of_room() || error.is_busy()) => {
                 tracing::warn!(%error, "what is downloaded cannot be written down; trying again");
                 Ok(Some(NOTE_AGAIN))
@@ -310,6 +346,12 @@ impl Loop {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// An error with its causes.
+fn with_causes(error: &DownloadError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Puts the list of what is saved in order. The videos are none the worse without it.

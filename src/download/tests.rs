@@ -1,6 +1,6 @@
 //! Transfers from a server that says what it is told to, byte by byte.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
@@ -9,9 +9,13 @@ use tokio::net::TcpListener;
 
 use super::place::{Content, DraftId, Place};
 use super::transfer::{Broken, Whole, fetch};
+use super::{Asking, Order, Started, start};
 use crate::clock::Clock;
+use crate::engine::FromDownloads;
+use crate::event::DownloadEvent;
 use crate::hosts::{Client, Hosts, Patience};
-use crate::job::Stamp;
+use crate::job::{Stamp, UnixMillis};
+use crate::store::{Durability, Owner, Store};
 
 /// A server on loopback that answers each request with the next of its answers, and closes.
 struct Server {
@@ -168,11 +172,8 @@ async fn pages_dead_links_and_short_bodies_are_no_videos() {
 /// A video of an odd service: the length is nowhere but in its boxes.
 #[tokio::test]
 async fn what_comes_without_a_length_is_whole_by_its_boxes_only() {
-    let video = [
-        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..],
-        &[7; 992],
-    ]
-    .concat();
+    let video =
+        [&b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..], &[7; 992]].concat();
     let chunked = |body: &[u8], end: &str| {
         let head = format!("200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
         [format!("HTTP/1.1 {head}").as_bytes(), body, end.as_bytes()].concat()
@@ -215,6 +216,36 @@ async fn two_videos_never_become_one() {
         assert!(matches!(came[1], Err(Broken::Later { .. })), "{:?}", came[1]);
         is_whole(came.last(), &other);
     }
+}
+
+/// Generation may go on for days after it.
+#[tokio::test]
+async fn that_downloads_have_ended_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::open(folder.path().to_str().unwrap()).unwrap();
+    let state = folder.path().join("s.db");
+    let owner = Owner::Simulator { seed: 0 };
+    let store = Store::open(&state, &owner, Durability::Rehearsal, UnixMillis(0)).unwrap();
+    let files = store.files(place.address()).unwrap();
+    rusqlite::Connection::open(&state).unwrap().execute_batch("DROP TABLE files").unwrap();
+    let order = Order {
+        place,
+        hosts: Hosts::new(None, true),
+        patience: Patience::default(),
+        concurrency: NonZeroUsize::MIN,
+        asking: Asking::ThroughTheEngine,
+        sidecars: false,
+    };
+    let Started { mut inbox, poke, ending } = start(files, order).unwrap();
+    let mut told = None;
+    while let Some(message) = inbox.recv().await {
+        if let FromDownloads::Told(DownloadEvent::Ended { why }, _) = message {
+            told = Some(why);
+        }
+    }
+    assert!(told.as_ref().is_some_and(|why| why.contains("files")), "{told:?}");
+    assert!(ending.wait().await.is_err());
+    drop(poke);
 }
 
 #[tokio::test]

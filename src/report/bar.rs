@@ -153,6 +153,10 @@ impl EventSink for Bar {
                 self.paused_until = None;
                 self.show_notice(&format!("downloads wait: {why}"));
             }
+            RunEvent::Download(DownloadEvent::Ended { why }) => {
+                self.paused_until = None;
+                self.show_notice(&format!("downloads have ended early: {why}"));
+            }
             RunEvent::Download(DownloadEvent::Resumed) => {
                 self.paused_until = None;
                 self.draw_lines(Lines { notice: false, ..self.lines });

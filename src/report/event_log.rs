@@ -89,6 +89,8 @@ enum Body<'a> {
     DownloadsPaused { message: &'a str },
     /// Downloads go on.
     DownloadsResumed,
+    /// Downloads have ended before they were done; generation goes on.
+    DownloadsEnded { message: &'a str },
     /// Only downloads are waited for.
     GenerationOver,
     /// Lines were left out because the reader was slow.
@@ -180,6 +182,7 @@ impl<'a> Body<'a> {
             }
             DownloadEvent::Paused { why } => Self::DownloadsPaused { message: why },
             DownloadEvent::Resumed => Self::DownloadsResumed,
+            DownloadEvent::Ended { why } => Self::DownloadsEnded { message: why },
         }
     }
 
@@ -243,8 +246,9 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `buying_stopped` | `reason` (a word, as [`super::Stop::reason`]), `message` |
 /// | `saved` | `sample`, `part` (of the task's videos, from 1), `file` (its name at its place), `bytes`, `sha256` |
 /// | `download_failed` | `sample`, `part`, `message` |
-/// | `downloads_paused` | `message` (a full disk, say; tried again every few seconds) |
+/// | `downloads_paused` | `message` (a full disk, say; tried again by itself) |
 /// | `downloads_resumed` | |
+/// | `downloads_ended` | `message` (before they were done; generation goes on) |
 /// | `generation_over` | (only downloads are waited for) |
 /// | `dropped` | `lines` (left out because the reader was slow) |
 /// | `finished` | `counts` (by status), `requests`, `cost_usd`, `cost_this_run_usd` |

@@ -155,6 +155,7 @@ fn log_download(event: &DownloadEvent) {
         }
         DownloadEvent::Paused { why } => info!(%why, "downloads wait"),
         DownloadEvent::Resumed => info!("downloads go on"),
+        DownloadEvent::Ended { why } => tracing::warn!(%why, "downloads have ended early"),
     }
 }
 

@@ -155,6 +155,9 @@ impl<W: Write> EventSink for Plain<W> {
                 self.line(progress, &format!("downloads wait, and try again every few seconds: {why}"));
             }
             RunEvent::Download(DownloadEvent::Resumed) => self.line(progress, "downloads go on"),
+            RunEvent::Download(DownloadEvent::Ended { why }) => {
+                self.line(progress, &format!("downloads have ended early: {why}"));
+            }
             RunEvent::GenerationOver => {
                 let downloads = progress.downloads.unwrap_or_default();
                 let left = downloads.waiting + u64::from(downloads.active);

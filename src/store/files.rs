@@ -15,8 +15,10 @@ use super::{Particulars, Store, StoreError, connect_to_write, meta, schema, stor
 use crate::job::{SampleId, TaskId, UnixMillis};
 use crate::names::{Folding, fold};
 
-/// Longest wait for a commit of the engine, or for somebody who has the file open.
+/// Longest wait for a commit of the engine, or for somebody who has the file open, before the first
+/// download; and for a note, since nothing is received meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const WAIT_OF_A_NOTE: Duration = Duration::from_secs(1);
 
 /// Age at which links end by one of the vendor's pages, and how long before that is soon.
 const LINKS_LAST: Duration = Duration::from_hours(24);
@@ -153,6 +155,7 @@ impl Store {
         connection.execute("INSERT OR IGNORE INTO destinations(address) VALUES(?1)", [address])?;
         let sql = "SELECT id FROM destinations WHERE address = ?1";
         let destination = connection.query_one(sql, [address], |row| row.get(0))?;
+        connection.busy_timeout(WAIT_OF_A_NOTE)?;
         let store = Self::from_connection(connection, &self.path)?;
         Ok(Files { store, destination, after: i64::MIN, handed_out: HashSet::new(), with_particulars: false })
     }
