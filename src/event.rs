@@ -84,6 +84,11 @@ pub enum DownloadEvent {
     },
     /// Downloads go on.
     Resumed,
+    /// Videos that were saved are not there any more, or not whole, and are fetched again.
+    Lost {
+        /// How many.
+        videos: u64,
+    },
 }
 
 /// How downloads stand in this process.

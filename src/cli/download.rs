@@ -19,7 +19,7 @@ use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Place, Started};
+use crate::download::{Asking, Look, Place, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
@@ -37,6 +37,7 @@ Examples:
   batchveo download prompts.csv                   what is not there yet
   batchveo download prompts.csv --to /mnt/films   all of it, elsewhere
   batchveo download prompts.csv --sidecar         with name.json for name.mp4
+  batchveo download prompts.csv --check           and damaged ones once more
   batchveo download prompts.csv.batchveo.db --download-concurrency 32
 
 What is there is not fetched again; what broke off goes on where it was. A key
@@ -56,6 +57,10 @@ pub struct DownloadCommand {
     /// where its videos went last, or prompts.videos for prompts.csv]
     #[arg(long, value_name = "DEST")]
     pub to: Option<String>,
+    /// Hash first what is there, and fetch again what is damaged; without, only what is gone or
+    /// has another length
+    #[arg(long)]
+    pub check: bool,
     /// How progress is shown: auto, bar, plain or none
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub progress: ProgressStyle,
@@ -116,10 +121,11 @@ async fn fetch(
     if let Some(why) = &asked.why_not {
         tracing::info!(%why, "links that have died cannot be asked for again");
     }
+    let look = if args.check { Look::Hashes } else { Look::Lengths };
     let asking = asked.why_not.clone().map_or(Asking::ThroughTheEngine, Asking::No);
     let mut signals = Signals::listen()?;
     let Started { inbox, poke, ending } =
-        downloads::start(batch.store(), place, &base_url, args.transfer, asking)?;
+        downloads::start(batch.store(), place, &base_url, args.transfer, asking, look)?;
     let clock = Clock::real(batch.stamp_at(Moment::now())?, NonZeroU32::MIN);
     let gate = Gate::new(PACE, clock.now() + asked.quiet);
     let limits = Limits { requests_per_minute: PACE, ..Limits::DOCUMENTED };

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::UsageError;
 use super::paths::videos_of;
 use super::sheet::Source;
-use crate::download::{self, Asking, Order, Place, Started};
+use crate::download::{self, Asking, Look, Order, Place, Started};
 use crate::hosts::{Hosts, Patience};
 use crate::report::Delivered;
 use crate::store::Store;
@@ -81,6 +81,7 @@ pub(super) fn start(
     api: &BaseUrl,
     args: TransferArgs,
     asking: Asking,
+    look: Look,
 ) -> anyhow::Result<Started> {
     let files = store.files(place.address())?;
     let order = Order {
@@ -90,6 +91,7 @@ pub(super) fn start(
         concurrency: args.download_concurrency,
         asking,
         sidecars: args.sidecar,
+        look,
     };
     Ok(download::start(files, order)?)
 }

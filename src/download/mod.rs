@@ -24,6 +24,7 @@ mod s3_words;
 mod sample;
 mod sidecar;
 mod sums;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -48,6 +49,7 @@ pub use listing::ListingError;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
 pub use sidecar::{sidecar, sidecar_path};
 pub use sums::{SUMS, Sum};
+pub use survey::Look;
 pub use verify::{Finding, Verified, verify};
 
 use crate::clock::Clock;
@@ -58,6 +60,7 @@ use crate::job::{Outcome, Stamp};
 use crate::schedule::{Halt, Transition};
 use crate::store::{Files, StoreError};
 use desk::{Desk, Signal, Stopped};
+use survey::survey;
 
 /// Samples read from the state file at once.
 const PAGE: usize = 64;
@@ -90,6 +93,8 @@ pub struct Order {
     pub asking: Asking,
     /// Whether a file beside each video says what it is.
     pub sidecars: bool,
+    /// How closely what is saved already is looked at first.
+    pub look: Look,
 }
 
 /// Why downloads ended before they were done.
@@ -219,7 +224,7 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, order: Order, messages: mpsc::Sender<FromDownloads>) -> Result<(), DownloadError> {
-        let Order { place, hosts, patience, concurrency, asking, sidecars } = order;
+        let Order { place, hosts, patience, concurrency, asking, sidecars, look } = order;
         if sidecars {
             self.files.want_particulars();
         }
@@ -229,6 +234,16 @@ impl Loop {
         let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
         match desk.unless_stopped(desk.place.prepare(&desk.mark)).await {
             Ok(prepared) => prepared?,
+            Err(Stopped) => return Ok(()),
+        }
+        let looked = survey(&desk.place, &mut self.files, look, sidecars);
+        match desk.unless_stopped(looked).await {
+            Ok(lost) => {
+                let videos = lost?;
+                if videos > 0 {
+                    desk.tell(DownloadEvent::Lost { videos }).await;
+                }
+            }
             Err(Stopped) => return Ok(()),
         }
         if desk.unless_stopped(settle(&desk.place, &self.files)).await.is_err() {

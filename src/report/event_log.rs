@@ -89,6 +89,8 @@ enum Body<'a> {
     DownloadsPaused { message: &'a str },
     /// Downloads go on.
     DownloadsResumed,
+    /// Saved videos are not there any more, and are fetched again.
+    DownloadsLost { videos: u64 },
     /// Only downloads are waited for.
     GenerationOver,
     /// Lines were left out because the reader was slow.
@@ -180,6 +182,7 @@ impl<'a> Body<'a> {
             }
             DownloadEvent::Paused { why } => Self::DownloadsPaused { message: why },
             DownloadEvent::Resumed => Self::DownloadsResumed,
+            DownloadEvent::Lost { videos } => Self::DownloadsLost { videos: *videos },
         }
     }
 
@@ -245,6 +248,7 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `download_failed` | `sample`, `part`, `message` |
 /// | `downloads_paused` | `message` (a full disk, say; tried again every few seconds) |
 /// | `downloads_resumed` | |
+/// | `downloads_lost` | `videos` (saved before, no longer there or not whole: fetched again) |
 /// | `generation_over` | (only downloads are waited for) |
 /// | `dropped` | `lines` (left out because the reader was slow) |
 /// | `finished` | `counts` (by status), `requests`, `cost_usd`, `cost_this_run_usd` |

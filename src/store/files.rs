@@ -62,6 +62,8 @@ pub enum Standing {
     Missing,
     /// It was whole, and about to get its name.
     Placing(SavedFile),
+    /// It is there, and the file beside it is wanted that says what it is.
+    Undescribed(SavedFile),
     /// It is there.
     Saved(SavedFile),
 }
@@ -125,8 +127,8 @@ pub struct UnsavedLinks {
 /// The files of one destination, on a connection of its own.
 #[derive(Debug)]
 pub struct Files {
-    store: Store,
-    destination: i64,
+    pub(super) store: Store,
+    pub(super) destination: i64,
     /// Samples that ended before this stamp, in milliseconds, have been handed out, and so have
     /// these that ended at it.
     after: i64,
@@ -143,7 +145,11 @@ impl Store {
     pub fn files(&self, address: &str) -> Result<Files, StoreError> {
         let connection = connect_to_write(&self.path)?;
         connection.busy_timeout(LONGEST_WAIT)?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Without a log, where the disk is not waited for a power cut can spoil the file, and what was
+        // paid for is in it.
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let synchronous = if journal == "wal" { "NORMAL" } else { "FULL" };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
         schema::extend(&connection)?;
         // In the order in which they were made, so that the next ones are found without reading a
@@ -370,8 +376,11 @@ impl Files {
         let transaction = self.store.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut put = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO files(task, part, destination, state, path, bytes, sha256, at, problem)
-                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                // What is known of a file outlives a failure: it may be there, whole, all the same.
+                "INSERT INTO files(task, part, destination, state, path, bytes, sha256, at, problem)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT DO UPDATE SET state = ?4, path = ifnull(?5, path), bytes = ifnull(?6, bytes),
+                     sha256 = ifnull(?7, sha256), at = ?8, problem = ?9",
             )?;
             let mut link = transaction.prepare_cached(
                 "UPDATE samples SET urls = ?3 WHERE id = ?1 AND task = ?2 AND state = 'succeeded'
@@ -423,9 +432,24 @@ impl Files {
         });
         Ok(match found.optional()? {
             Some((state, Some(file))) if state == "saved" => Standing::Saved(file),
-            Some((state, Some(file))) if state == "placing" => Standing::Placing(file),
-            Some(_) | None => Standing::Missing,
+            Some((state, Some(file))) if state == "undescribed" => Standing::Undescribed(file),
+            Some((_, Some(file))) => Standing::Placing(file),
+            Some((_, None)) => Standing::Missing,
+            None => self.standing_elsewhere(task, part)?.map_or(Standing::Missing, Standing::Placing),
         })
+    }
+
+    /// What is saved of a video at another destination: this may be that one, under a new name since a
+    /// folder was moved.
+    fn standing_elsewhere(&self, task: &TaskId, part: u32) -> Result<Option<SavedFile>, StoreError> {
+        let sql = "SELECT path, bytes, sha256 FROM files WHERE task = ?1 AND part = ?2 AND state = 'saved'
+             AND path IS NOT NULL AND sha256 IS NOT NULL ORDER BY at DESC LIMIT 1";
+        let mut statement = self.store.connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![task.as_str(), part], |row| {
+            let bytes = unsigned(row.get::<_, Option<i64>>(1)?.unwrap_or(0));
+            Ok(SavedFile { path: row.get(0)?, bytes, sha256: row.get(2)? })
+        });
+        Ok(found.optional()?)
     }
 
     /// What a sample's first video is called, without an extension. Videos of before there were names

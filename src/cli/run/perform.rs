@@ -25,7 +25,7 @@ use crate::cli::sheet::Source;
 use crate::cli::signals::{Leave, Signals, heed, sent};
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Place, Started};
+use crate::download::{Asking, Look, Place, Started};
 use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
@@ -351,7 +351,7 @@ impl Job<'_> {
         // Known from here on by what it is called in the state file.
         self.download = Some(place.address().to_owned());
         let (transfer, asking) = (self.args.download.transfer, Asking::ThroughTheEngine);
-        downloads::start(batch.store(), place, api, transfer, asking).map(Some)
+        downloads::start(batch.store(), place, api, transfer, asking, Look::Lengths).map(Some)
     }
 
     /// Shows what is about to be bought; asks, where there is somebody to ask.
