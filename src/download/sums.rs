@@ -198,7 +198,9 @@ mod tests {
 
     fn merged(old: &str, saved: &[Sum]) -> Option<String> {
         let mut known = Saved::default();
-        saved.iter().for_each(|sum| known.add(sum));
+        for sum in saved {
+            known.add(sum);
+        }
         let mut merging = Merging::begin(old.as_bytes(), Vec::new(), &known).unwrap();
         for sum in saved {
             merging.add(sum).unwrap();

@@ -42,12 +42,12 @@ pub(super) async fn survey(
     look: Look,
     sidecars: bool,
 ) -> Result<u64, DownloadError> {
-    let (mut lost, mut last) = (0, None);
+    let (mut lost, mut end) = (0, None);
     let mut inventory = None;
     loop {
-        let saved = files.saved_after(last.as_ref(), PAGE)?;
-        let Some(end) = saved.last() else { return Ok(lost) };
-        last = Some(end.clone());
+        let saved = files.saved_after(end.as_ref(), PAGE)?;
+        let Some(newest) = saved.last() else { return Ok(lost) };
+        end = Some(newest.clone());
         let inventory = match &inventory {
             Some(inventory) => inventory,
             None => inventory.insert(Inventory::of(place).await?),

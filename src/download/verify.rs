@@ -197,15 +197,15 @@ async fn each_file(place: &Place, mut take: impl FnMut(String)) -> Result<(), Pl
 /// How many lines there are, and which of them is the last about each file: who fetches a file again
 /// adds a line. The list is at its beginning again then.
 fn last_lines(list: &mut File) -> io::Result<(u64, HashMap<u64, u64>)> {
-    let (mut count, mut last) = (0, HashMap::new());
+    let (mut count, mut of_file) = (0, HashMap::new());
     for line in BufReader::new(&mut *list).split(b'\n') {
         if let Some(sum) = Sum::parse(&line?) {
-            last.insert(short(&sum.path), count);
+            of_file.insert(short(&sum.path), count);
         }
         count += 1;
     }
     list.rewind()?;
-    Ok((count, last))
+    Ok((count, of_file))
 }
 
 /// Enough of a hash to tell names apart: sixteen bytes of each line are in memory.

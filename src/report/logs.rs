@@ -155,7 +155,9 @@ fn log_download(event: &DownloadEvent) {
         }
         DownloadEvent::Paused { why } => info!(%why, "downloads wait"),
         DownloadEvent::Resumed => info!("downloads go on"),
-        DownloadEvent::Lost { videos } => tracing::warn!(videos, "fetched again: no longer there, or not whole"),
+        DownloadEvent::Lost { videos } => {
+            tracing::warn!(videos, "fetched again: no longer there, or not whole");
+        }
     }
 }
 
