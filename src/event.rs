@@ -90,6 +90,11 @@ pub enum DownloadEvent {
         /// Why.
         why: String,
     },
+    /// Videos that were saved are not there any more, or not whole, and are fetched again.
+    Lost {
+        /// How many.
+        videos: u64,
+    },
 }
 
 /// How downloads stand in this process.

@@ -305,4 +305,14 @@ fn a_killed_run_is_gone_on_with_and_leaves_no_upload_unfinished() {
     let verified = folder.run("verify s3://run/films --json", &keyed);
     assert_eq!(verified.code(), Some(0), "{}", verified.stdout());
     assert!(folder.holds("a-secret").is_none(), "a secret was written down");
+
+    // What somebody deleted comes again, and what somebody cut is told and not replaced.
+    s3.delete("run", "films/row-0.mp4");
+    s3.put("run", "films/row-1.mp4", b"cut");
+    let mend =
+        folder.run(&format!("download p.csv --base-url {url} --to s3://run/films --progress plain"), &keyed);
+    assert_eq!(mend.code(), Some(1), "{}", mend.stderr());
+    assert!(mend.stderr().contains("2 saved videos no longer there"), "{}", mend.stderr());
+    assert!(mend.stderr().contains("row-1.mp4 is there already"), "{}", mend.stderr());
+    assert_eq!(s3.keys("run"), names);
 }

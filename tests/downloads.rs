@@ -356,3 +356,152 @@ fn a_link_beside_the_sheet_leads_no_download_out_of_its_folder() {
     assert_eq!(folder.run(&fetched(&server, "--to p.videos"), &KEYED).code(), Some(0));
     assert_eq!(whole_videos(outside.path()), names(1, ".mp4"));
 }
+
+/// A run of three rows with sidecars, whole in `p.videos`.
+fn three_saved() -> (Folder, Server) {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 3);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    let run = folder.run(&against(&server, "--download --sidecar"), &KEYED);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    (folder, server)
+}
+
+#[test]
+fn what_is_gone_cut_or_damaged_is_fetched_again() {
+    let (folder, server) = three_saved();
+    let (gone, cut) = (folder.path("p.videos/row-0.mp4"), folder.path("p.videos/row-1.mp4"));
+    let damaged = folder.path("p.videos/row-2.mp4");
+    fs::remove_file(&gone).unwrap();
+    File::options().write(true).open(&cut).unwrap().set_len(100).unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let verified = folder.run("verify p.videos", &[]);
+    assert_eq!(verified.code(), Some(1));
+    assert!(verified.stderr().contains("batchveo download") && verified.stderr().contains("--check"));
+
+    let before = server.judge()["videos"]["requests"].as_u64().unwrap();
+    let plain = folder.run(&fetched(&server, "").replace("none", "plain"), &[]);
+    assert_eq!(plain.code(), Some(0), "{}", plain.stderr());
+    assert!(plain.stderr().contains("2 saved videos no longer there"), "{}", plain.stderr());
+    assert!(plain.stdout().contains("2 of them new"), "{}", plain.stdout());
+    assert_eq!(server.judge()["videos"]["requests"], before + 2);
+    let aside = folder.path("p.videos/.batchveo/damaged-1/row-1.mp4");
+    assert_eq!(fs::metadata(aside).unwrap().len(), 100, "nothing is thrown away");
+    assert_eq!(folder.run("verify p.videos", &[]).code(), Some(1));
+
+    let check = folder.run(&fetched(&server, "--check"), &[]);
+    assert_eq!(check.code(), Some(0), "{}", check.stderr());
+    assert_eq!(server.judge()["videos"]["requests"], before + 3);
+    assert_eq!(folder.run("verify p.videos", &[]).code(), Some(0));
+    assert!(folder.path("p.videos/.batchveo/damaged-1/row-2.mp4").is_file());
+
+    fs::remove_file(&gone).unwrap();
+    let run = folder.run(&against(&server, "--download"), &KEYED);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert!(gone.is_file());
+}
+
+#[test]
+fn a_sidecar_is_written_later_and_costs_no_download() {
+    let (folder, server) = three_saved();
+    let sidecar = |row: u32| folder.path(&format!("p.videos/row-{row}.json"));
+    fs::remove_file(sidecar(0)).unwrap();
+    fs::remove_file(sidecar(1)).unwrap();
+    let download = folder.run(&fetched(&server, "--sidecar"), &[]);
+    assert_eq!(download.code(), Some(0), "{}", download.stderr());
+    assert!(download.stdout().contains("3 videos") && download.stdout().contains("0 of them new"));
+    assert!(json(&fs::read_to_string(sidecar(1)).unwrap())["task_id"].is_string());
+
+    // One of this task is replaced, another file is not; the video is not fetched again for it.
+    let old = fs::read_to_string(sidecar(0)).unwrap();
+    for (text, code) in [(old.replace("http://", "https://"), 0), ("mine".to_owned(), 1)] {
+        let other = Folder::new();
+        fs::write(sidecar(0), &text).unwrap();
+        fs::copy(folder.path("p.videos/row-0.mp4"), other.path("row-0.mp4")).unwrap();
+        fs::copy(sidecar(0), other.path("row-0.json")).unwrap();
+        let line = fetched(&server, &format!("--sidecar --to {}", other.path("").display()));
+        for _ in 0..2 {
+            assert_eq!(folder.run(&line, &[]).code(), Some(code));
+        }
+        assert_eq!(fs::read_to_string(other.path("row-0.json")).unwrap() == text, code == 1);
+    }
+    assert_eq!(server.judge()["videos"]["whole_of_one"], 3, "row-0 once, the others three times");
+}
+
+#[test]
+fn a_project_that_moved_is_known_again() {
+    let (folder, server) = three_saved();
+    let before = server.judge()["videos"]["requests"].clone();
+    fs::create_dir(folder.path("moved")).unwrap();
+    for name in ["p.csv", "p.csv.batchveo.db", "p.results.csv", "p.videos"] {
+        fs::rename(folder.path(name), folder.path("moved").join(name)).unwrap();
+    }
+    let download = folder.run(&fetched(&server, "").replace("p.csv", "moved/p.csv"), &[]);
+    assert_eq!(download.code(), Some(0), "{}", download.stderr());
+    assert!(!folder.path("p.videos").exists(), "the old place is made again");
+    let line = against(&server, "--download").replace("p.csv", "moved/p.csv");
+    let run = folder.run(&line, &KEYED);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert_eq!(server.judge()["videos"]["requests"], before, "fetched again");
+    let row = folder.results("moved/p.results.csv").remove(0);
+    assert!(row["file"].contains("/moved/p.videos/"), "{row:?}");
+}
+
+#[test]
+fn a_place_that_took_nothing_is_not_the_usual_one_and_one_that_is_gone_is_not_made() {
+    let (folder, server) = three_saved();
+    let before = server.judge()["videos"]["requests"].clone();
+    folder.write("full", "a file");
+    for (to, code) in [("full", 2), ("gopher://x", 2)] {
+        let typo = folder.run(&fetched(&server, &format!("--to {to}")), &[]);
+        assert_eq!(typo.code(), Some(code), "{}", typo.stderr());
+    }
+    let usual = folder.run(&fetched(&server, ""), &[]);
+    assert_eq!(usual.code(), Some(0), "{}", usual.stderr());
+    assert!(usual.stdout().contains("p.videos, 0 of them new"), "{}", usual.stdout());
+    fs::rename(folder.path("p.videos"), folder.path("films")).unwrap();
+    let gone = folder.run(&fetched(&server, ""), &[]);
+    assert_eq!(gone.code(), Some(2), "{}", gone.stderr());
+    assert!(gone.stderr().contains("--to") && !folder.path("p.videos").exists(), "{}", gone.stderr());
+    let films = folder.run(&fetched(&server, "--to films"), &[]);
+    assert_eq!(films.code(), Some(0), "{}", films.stderr());
+    assert_eq!(server.judge()["videos"]["requests"], before);
+}
+
+#[test]
+fn a_run_of_another_sheet_goes_on_beside_a_download_with_a_key() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 2);
+    folder.write("slow.toml", "[videos]\nbytes = \"4000000..5000000\"\nrate = 5000\n");
+    let server = Server::start(&folder, &format!("--time-scale 400 --key {KEY} --scenario slow.toml"));
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    let mut download = folder.start(&fetched(&server, ""), &KEYED);
+    for _ in 0..2_000 {
+        if fs::read_dir(folder.path("p.videos/.batchveo")).is_ok_and(|drafts| drafts.count() > 0) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    folder.write_sheet("q.csv", 1);
+    let run = folder.run(&against(&server, "").replace("p.csv", "q.csv"), &KEYED);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert!(fs::read_dir(folder.path("p.videos/.batchveo")).unwrap().count() > 0, "it ended before");
+    download.kill();
+}
+
+#[test]
+fn what_left_the_sheet_is_paid_for_and_downloaded_all_the_same() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 3);
+    let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
+    assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
+    folder.write_sheet("p.csv", 2);
+    assert_eq!(folder.run(&against(&server, "--accept-changes"), &KEYED).code(), Some(0));
+    let status = json(&folder.run("status p.csv --json", &[]).stdout());
+    assert_eq!(status["links"]["not_downloaded"], 3, "{status}");
+    let download = folder.run(&fetched(&server, ""), &[]);
+    assert_eq!(download.code(), Some(0), "{}", download.stderr());
+    assert_eq!(whole_videos(&folder.path("p.videos")).len(), 3);
+}

@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::connection::{ConnectionArgs, NO_KEY};
 use super::downloads::{self, TransferArgs};
@@ -19,9 +18,9 @@ use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Started};
+use crate::download::{Asking, DownloadError, Look, PlaceError, Started};
 use crate::generation::Generation;
-use crate::job::{Failure, FailureKind, Limits, TaskId};
+use crate::job::{Failure, FailureKind, Limits, Stamp, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
 use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
 use crate::schedule::Halt;
@@ -37,6 +36,7 @@ Examples:
   batchveo download prompts.csv                   what is not there yet
   batchveo download prompts.csv --to /mnt/films   all of it, elsewhere
   batchveo download prompts.csv --sidecar         with name.json for name.mp4
+  batchveo download prompts.csv --check           and damaged ones once more
   batchveo download prompts.csv.batchveo.db --download-concurrency 32
 
 What is there is not fetched again; what broke off goes on where it was. A key
@@ -45,7 +45,8 @@ is needed only to ask for links that have died.
 Exit codes:
   0         every video is there
   1         some could not be had
-  2         usage, or there is no such run
+  2         usage, no such run, or a place that cannot be used
+  3         the API refuses the key
   4         another process holds the state file
   130, 143  interrupted, resumable")]
 pub struct DownloadCommand {
@@ -56,6 +57,10 @@ pub struct DownloadCommand {
     /// where its videos went last, or prompts.videos for prompts.csv]
     #[arg(long, value_name = "DEST")]
     pub to: Option<String>,
+    /// Hash first what is there, and fetch again what is damaged; without, only what is gone or
+    /// has another length
+    #[arg(long)]
+    pub check: bool,
     /// How progress is shown: auto, bar, plain or none
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub progress: ProgressStyle,
@@ -65,12 +70,17 @@ pub struct DownloadCommand {
     /// How.
     #[command(flatten)]
     pub transfer: TransferArgs,
+    /// Requests a minute that the account allows; links that have died are asked for at a twentieth
+    #[arg(long, value_name = "N", help_heading = "Account", default_value_t = Limits::DOCUMENTED.requests_per_minute)]
+    pub rpm: NonZeroU32,
     /// Whom to ask for links that have died.
     #[command(flatten)]
     pub connection: ConnectionArgs,
 }
 
-/// Requests a minute for links that have died: far less than any account allows, and nobody waits.
+/// The smallest part of the account that is taken for links that have died, in hundredths of a percent,
+/// and the most requests a minute: nobody waits.
+const SMALLEST_SHARE: u32 = 500;
 const PACE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 
 /// Downloads what is not there.
@@ -116,13 +126,14 @@ async fn fetch(
     if let Some(why) = &asked.why_not {
         tracing::info!(%why, "links that have died cannot be asked for again");
     }
+    let look = if args.check { Look::Hashes } else { Look::Lengths };
     let asking = asked.why_not.clone().map_or(Asking::ThroughTheEngine, Asking::No);
     let mut signals = Signals::listen()?;
     let Started { inbox, poke, ending } =
-        downloads::start(batch.store(), place, &base_url, args.transfer, asking)?;
+        downloads::start(batch.store(), place, &base_url, args.transfer, asking, look)?;
     let clock = Clock::real(batch.stamp_at(Moment::now())?, NonZeroU32::MIN);
-    let gate = Gate::new(PACE, clock.now() + asked.quiet);
-    let limits = Limits { requests_per_minute: PACE, ..Limits::DOCUMENTED };
+    let limits = asked.limits;
+    let gate = Gate::new(limits.requests_per_minute, clock.now());
     let outlook = Outlook::new(limits, batch.store().tally(&crate::store::Selection::default())?.total());
     let mut person = person(args.progress, &screen, &clock, outlook);
     let errand = Errand { clock, gate, limits, downloads: inbox };
@@ -147,8 +158,10 @@ async fn fetch(
     let now = downloads::delivered(store, &address)?;
     tell(&now, finished.progress.downloads.map_or(0, |downloads| downloads.saved), stdout)?;
     if let Some(error) = went_wrong {
+        let unusable = matches!(error, DownloadError::Place(PlaceError::Unusable { .. }));
         writeln!(screen, "batchveo: {:#}", anyhow::Error::from(error))?;
-        return Ok(interrupted.unwrap_or(Exit::Unsuccessful));
+        let otherwise = if unusable { Exit::Refused } else { Exit::Unsuccessful };
+        return Ok(interrupted.unwrap_or(otherwise));
     }
     if now.left > 0 {
         let why = asked.why_not.map(|why| format!(" Links that have died were not asked for again: {why}."));
@@ -176,23 +189,32 @@ fn as_said(stored: &BaseUrl, said: &BaseUrl, state: &Path) -> Result<(), UsageEr
     )))
 }
 
-/// Where the videos of a state file went last, or else beside it.
+/// Where the videos of a state file went last; beside it, if they went nowhere, or came along when it was
+/// moved.
 ///
 /// # Errors
 ///
-/// That is outside of its folder: the file may have come from anywhere, and the user has to say so.
-fn usual_place(state: &Path, store: &Store) -> Result<String, UsageError> {
-    let last = store.destinations().ok().and_then(|mut all| all.pop()).map(|there| there.address);
-    let beside = || videos_of(&Source::Stdin, Some(state), false).display().to_string();
-    let place = last.unwrap_or_else(beside);
+/// That is outside of its folder: the file may have come from anywhere, and the user has to say so. Or it
+/// is gone, and nobody says that it is to be made again.
+fn usual_place(state: &Path, store: &Store) -> anyhow::Result<String> {
+    let beside = videos_of(&Source::Stdin, Some(state), false);
+    let last = store.last_destination()?;
+    let is_gone = last.as_ref().is_some_and(|last| !last.contains("://") && !Path::new(last).is_dir());
+    let place = last.filter(|_| !is_gone || !beside.is_dir());
+    let place = place.unwrap_or_else(|| beside.display().to_string());
     if is_in_folder_of(state, &place) {
+        if is_gone && !beside.is_dir() {
+            let told = format!("{place}, where its videos went last, is not there: name a place with --to");
+            return Err(UsageError(told).into());
+        }
         return Ok(place);
     }
-    Err(UsageError(format!(
+    let told = format!(
         "the videos of {} would go to {place}, which is outside of its folder: if you mean that, add {}",
         state.display(),
         command_line(&["--to", &place])
-    )))
+    );
+    Err(UsageError(told).into())
 }
 
 /// Whether `place` is a folder inside the one of the state file.
@@ -229,25 +251,19 @@ fn tell(now: &Delivered, new: u64, stdout: &mut dyn Write) -> anyhow::Result<()>
 struct Asked {
     api: MaybeApi,
     why_not: Option<String>,
-    quiet: Duration,
-    /// This process's part of the account.
-    _part: Option<Part>,
+    limits: Limits,
 }
 
 impl Asked {
-    /// With a key and the account free, the API; else nobody, and why.
+    /// With a key, the API; else nobody, and why.
     fn of(
         args: &DownloadCommand,
         environment: Environment<'_>,
         base_url: &BaseUrl,
         batch: &Batch,
     ) -> anyhow::Result<Self> {
-        let nobody = |why: String| Self {
-            api: MaybeApi(None),
-            why_not: Some(why),
-            quiet: Duration::ZERO,
-            _part: None,
-        };
+        let (share, limits) = small_part(args.rpm)?;
+        let nobody = |why: String| Self { api: MaybeApi(None), why_not: Some(why), limits };
         let key: ApiKey = match args.connection.api_key(environment) {
             Ok(key) => key,
             Err(error) if error.0 == NO_KEY => {
@@ -262,23 +278,55 @@ impl Asked {
             return Ok(nobody(error.to_string()));
         }
         let account = account_of(&state_home(environment)?, &address, &key);
-        let share = Share::WHOLE;
-        let claim = Claim { share, burst: burst(PACE).get(), holder: "batchveo download" };
-        let part = match Part::take(&account, claim) {
-            Ok(part) => part,
-            Err(error @ (AccountError::Taken { .. } | AccountError::Stuck { .. })) => {
-                return Ok(nobody(error.to_string()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let quiet = quiet(part.owed, PACE);
         let client = Client::new(base_url.clone(), key, Timeouts::default())?;
-        Ok(Self { api: MaybeApi(Some(client)), why_not: None, quiet, _part: Some(part) })
+        let keyed = Keyed { client, account, share, limits, rpm: args.rpm, part: OnceCell::new() };
+        Ok(Self { api: MaybeApi(Some(keyed)), why_not: None, limits })
+    }
+}
+
+/// The part of an account that links which have died are worth, and what it allows: nobody waits for
+/// them, and whatever else uses the account goes on.
+fn small_part(rpm: NonZeroU32) -> Result<(Share, Limits), UsageError> {
+    let whole = Limits { requests_per_minute: rpm, ..Limits::DOCUMENTED };
+    let shares = (SMALLEST_SHARE..=Share::WHOLE.hundredths()).filter_map(Share::from_hundredths);
+    let mut parts = shares.filter_map(|share| Some((share, share.of(whole).ok()?)));
+    let (share, mut limits) =
+        parts.next().ok_or_else(|| UsageError(format!("--rpm {rpm} leaves nothing")))?;
+    limits.requests_per_minute = limits.requests_per_minute.min(PACE);
+    Ok((share, limits))
+}
+
+/// The API, and the account that is used when the first link has died.
+struct Keyed {
+    client: Client,
+    account: PathBuf,
+    share: Share,
+    limits: Limits,
+    /// What the whole account allows.
+    rpm: NonZeroU32,
+    part: OnceCell<Part>,
+}
+
+impl Keyed {
+    /// Takes this process's part of the account, once, and lets the account be quiet if need be.
+    async fn take_part(&self) -> Result<(), AccountError> {
+        let take = async || {
+            let burst = burst(self.limits.requests_per_minute).get();
+            let claim = Claim { share: self.share, burst, holder: "batchveo download" };
+            let part = Part::take(&self.account, claim)?;
+            if part.owed > 0 {
+                // The gate of this process has saved up a burst of its own meanwhile.
+                let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
+                clock.sleep(quiet(part.owed.saturating_add(burst), self.rpm)).await;
+            }
+            Ok(part)
+        };
+        self.part.get_or_try_init(take).await.map(drop)
     }
 }
 
 /// The API, or nobody: then nothing is ever asked.
-struct MaybeApi(Option<Client>);
+struct MaybeApi(Option<Keyed>);
 
 fn nobody_is_asked() -> Failure {
     Failure::new(FailureKind::Key, None, "there is no API key")
@@ -290,13 +338,35 @@ impl VideoApi for MaybeApi {
     }
 
     async fn status(&self, task: TaskId) -> Polled {
-        match &self.0 {
-            Some(client) => client.status(task).await,
-            None => Polled::KeyRefused(nobody_is_asked()),
+        let Some(keyed) = &self.0 else { return Polled::KeyRefused(nobody_is_asked()) };
+        match keyed.take_part().await {
+            Ok(()) => keyed.client.status(task).await,
+            // Nothing was sent: whoever has the account may be done when this is tried again.
+            Err(error) => Polled::Unclear(Failure::new(FailureKind::Transient, None, &error.to_string())),
         }
     }
 
     async fn balance(&self) -> Balance {
         Balance::KeyRefused(nobody_is_asked())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_take_a_small_part_of_any_account() {
+        let part = |rpm| {
+            let (share, limits) = small_part(NonZeroU32::new(rpm).unwrap()).unwrap();
+            (share.to_string(), limits.requests_per_minute.get())
+        };
+        let (share, pace) = part(10_000);
+        assert!(share == "5%" && (400..=500).contains(&pace), "{share} {pace}");
+        assert_eq!(part(1_000_000), ("5%".to_owned(), PACE.get()));
+        for rpm in [1, 2, 9, 60, 600] {
+            let (share, pace) = part(rpm);
+            assert!((1..=rpm.div_ceil(20)).contains(&pace), "{rpm}: {share} {pace}");
+        }
     }
 }

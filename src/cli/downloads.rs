@@ -6,7 +6,7 @@ use std::path::Path;
 use super::UsageError;
 use super::paths::videos_of;
 use super::sheet::Source;
-use crate::download::{self, Asking, Order, Place, PlaceError, Started};
+use crate::download::{self, Asking, Look, Order, Place, PlaceError, Started};
 use crate::hosts::{Hosts, Patience};
 use crate::report::Delivered;
 use crate::store::Store;
@@ -95,6 +95,7 @@ pub(super) fn start(
     api: &BaseUrl,
     args: TransferArgs,
     asking: Asking,
+    look: Look,
 ) -> anyhow::Result<Started> {
     let files = store.files(place.address())?;
     let order = Order {
@@ -104,6 +105,7 @@ pub(super) fn start(
         concurrency: args.download_concurrency,
         asking,
         sidecars: args.sidecar,
+        look,
     };
     Ok(download::start(files, order)?)
 }

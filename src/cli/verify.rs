@@ -10,7 +10,7 @@ use super::UsageError;
 use super::exit::Exit;
 use crate::download::{Finding, Place, PlaceError, SUMS, Verified, verify};
 use crate::harmless::{self, Harmless};
-use crate::report::wording::{Count, Of};
+use crate::report::wording::{Count, Of, command_line};
 use crate::report::{Meter, Screen};
 
 /// Hashes videos again and says which are damaged, missing or not listed.
@@ -19,6 +19,7 @@ use crate::report::{Meter, Screen};
 #[command(after_help = "\
 Reads the file SHA256SUMS, which downloads keep beside the videos; in a folder,
 sha256sum -c SHA256SUMS does the same. Changes nothing and needs no state file.
+To fetch what is not whole: batchveo download SHEET --to DEST --check
 Videos in a bucket are read whole: that may cost what their transfer costs.
 
 Examples:
@@ -113,7 +114,22 @@ pub fn perform(args: &VerifyArgs, screen: &Screen, stdout: &mut dyn Write) -> an
     } else {
         writeln!(Harmless(stdout), "{}: {}", place.address(), summary(verified))?;
     }
+    if !verified.is_whole() {
+        let sheet = sheet_of(&args.place);
+        let again = command_line(&["batchveo", "download", &sheet, "--to", &args.place, "--check"]);
+        writeln!(screen.notes(), "What is damaged or missing is fetched again by: {again}")?;
+    }
     Ok(if verified.is_whole() { Exit::Succeeded } else { Exit::Unsuccessful })
+}
+
+/// The sheet whose videos these probably are, or a word for it.
+fn sheet_of(place: &str) -> String {
+    let beside = |place: &str| {
+        let stem = place.trim_end_matches('/').strip_suffix(".videos")?;
+        let names = ["csv", "tsv", "jsonl", "json", "txt", "xlsx"].map(|kind| format!("{stem}.{kind}"));
+        names.into_iter().find(|name| std::path::Path::new(name).is_file())
+    };
+    beside(place).unwrap_or_else(|| "SHEET".to_owned())
 }
 
 fn tell(finding: &Finding, out: &mut dyn Write) -> std::io::Result<()> {

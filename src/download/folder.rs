@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
-use super::place::{Content, DraftId, Found, Origin, PlaceError, SOME_ROOM};
+use super::place::{Content, DraftId, Found, LONGEST_SMALL, Origin, PlaceError, SOME_ROOM};
 use crate::clock::Moment;
 use crate::names::DRAFTS;
 
@@ -163,6 +163,48 @@ impl Folder {
             }
         });
         written.await.map_err(|error| self.not_named(&target, error))
+    }
+
+    /// Replaces a small file by another, if it `is_ours`.
+    pub(super) async fn replace_ours(
+        &self,
+        path: &str,
+        text: Bytes,
+        is_ours: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), PlaceError> {
+        let target = self.walk(path, Missing::Leave)?;
+        let plain = target.symlink_metadata().is_ok_and(|found| {
+            found.is_file() && usize::try_from(found.len()).is_ok_and(|length| length <= LONGEST_SMALL)
+        });
+        if !plain || !fs::read(&target).is_ok_and(|old| is_ours(&old)) {
+            return Err(PlaceError::Taken { path: self.shown(path) });
+        }
+        // It keeps who may read it.
+        let mode = fs::metadata(&target).map(|found| found.permissions());
+        let drafts = self.drafts()?;
+        let replaced = on_a_thread({
+            let target = target.clone();
+            move || {
+                let mut passing = tempfile::Builder::new().suffix(".new").tempfile_in(drafts)?;
+                passing.write_all(&text)?;
+                passing.as_file().set_permissions(mode?)?;
+                passing.as_file().sync_all()?;
+                passing.persist(&target)?;
+                sync_folder_of(&target)
+            }
+        });
+        replaced.await.map_err(|error| self.failed(&target, error))
+    }
+
+    /// Moves what is under the name `path` to a folder of `.batchveo`, from where nothing is removed.
+    pub(super) fn set_aside(&self, path: &str) -> Result<(), PlaceError> {
+        let from = self.walk(path, Missing::Leave)?;
+        let drafts = self.drafts()?;
+        let free = |n: u32| Some(drafts.join(format!("damaged-{n}")).join(path));
+        let to = (1..).find_map(|n| free(n).filter(|to| to.symlink_metadata().is_err()));
+        let to = to.unwrap_or_else(|| drafts.join("damaged"));
+        let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::rename(&from, &to)).map_err(|error| self.failed(&from, error))
     }
 
     /// The file that the name `path` stands for, below the folder. The folders on the way are inside

@@ -9,8 +9,8 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::place::{Place, PlaceError};
-use super::sums::{Merging, SUMS, Sum};
-use crate::store::{Files, StoreError};
+use super::sums::{Merging, SUMS, Saved, Sum};
+use crate::store::{Files, SavedFile, StoreError};
 
 /// Why a list cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +52,18 @@ impl Place {
     pub async fn settle_list(&self, files: &Files) -> Result<(), ListingError> {
         let old = self.read_list().await?;
         let new = self.file_for_list()?;
+        let mut saved = Saved::default();
+        if old.is_some() {
+            files.each_saved(|SavedFile { path, sha256, .. }| {
+                saved.add(&Sum { path, sha256 });
+                true
+            })?;
+        }
         let mut merging = match old {
-            Some(old) => Merging::begin(BufReader::new(old), BufWriter::new(new))?,
-            None => Merging::begin(io::empty(), BufWriter::new(new))?,
+            Some(old) => Merging::begin(BufReader::new(old), BufWriter::new(new), &saved)?,
+            None => Merging::begin(io::empty(), BufWriter::new(new), &saved)?,
         };
+        drop(saved);
         let mut added = Ok(());
         files.each_saved(|file| {
             added = merging.add(&Sum { path: file.path, sha256: file.sha256 });
@@ -193,7 +201,7 @@ mod tests {
     use super::*;
     use crate::job::{TaskId, UnixMillis};
     use crate::store::{Durability, Owner, Store};
-    use crate::store::{Note, NoteOf, SavedFile};
+    use crate::store::{Note, NoteOf};
 
     #[tokio::test]
     async fn the_list_is_good_at_any_time_and_made_whole_at_the_end() {

@@ -25,6 +25,7 @@ mod s3_words;
 mod sample;
 mod sidecar;
 mod sums;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -50,6 +51,7 @@ pub use listing::ListingError;
 pub use place::{Content, Draft, DraftId, Found, Origin, Place, PlaceError};
 pub use sidecar::{sidecar, sidecar_path};
 pub use sums::{SUMS, Sum};
+pub use survey::Look;
 pub use verify::{Finding, Verified, verify};
 
 use crate::clock::Clock;
@@ -61,6 +63,7 @@ use crate::schedule::{Halt, Transition};
 use crate::store::{Files, StoreError};
 use backlog::{Again, Backlog, Turn};
 use desk::{Desk, Signal, Stopped};
+use survey::survey;
 
 /// How long notes gather before they are written down together: short enough that nobody waits, long
 /// enough that many small videos share a transaction.
@@ -94,6 +97,8 @@ pub struct Order {
     pub asking: Asking,
     /// Whether a file beside each video says what it is.
     pub sidecars: bool,
+    /// How closely what is saved already is looked at first.
+    pub look: Look,
 }
 
 /// Why downloads ended before they were done.
@@ -225,7 +230,7 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, order: Order, messages: mpsc::Sender<FromDownloads>) -> Result<(), DownloadError> {
-        let Order { place, hosts, patience, concurrency, asking, sidecars } = order;
+        let Order { place, hosts, patience, concurrency, asking, sidecars, look } = order;
         if sidecars {
             self.files.want_particulars();
         }
@@ -233,7 +238,7 @@ impl Loop {
         let clock = Clock::real(Stamp::BIRTH, NonZeroU32::MIN);
         let what = (place, hosts.client(patience)?, asking);
         let desk = Desk::new(what, mark, clock, messages, self.signals.clone());
-        let ended = self.run_at(&desk, concurrency).await;
+        let ended = self.run_at(&desk, concurrency, look, sidecars).await;
         if let Err(error) = &ended {
             // Generation may go on for days: it is told now, not at its end.
             let why = with_causes(error);
@@ -242,9 +247,25 @@ impl Loop {
         ended
     }
 
-    async fn run_at(&mut self, desk: &Desk, concurrency: NonZeroUsize) -> Result<(), DownloadError> {
+    async fn run_at(
+        &mut self,
+        desk: &Desk,
+        concurrency: NonZeroUsize,
+        look: Look,
+        sidecars: bool,
+    ) -> Result<(), DownloadError> {
         match desk.unless_stopped(desk.place.prepare(&desk.mark)).await {
             Ok(prepared) => prepared?,
+            Err(Stopped) => return Ok(()),
+        }
+        let looked = survey(&desk.place, &mut self.files, look, sidecars);
+        match desk.unless_stopped(looked).await {
+            Ok(lost) => {
+                let videos = lost?;
+                if videos > 0 {
+                    desk.tell(DownloadEvent::Lost { videos }).await;
+                }
+            }
             Err(Stopped) => return Ok(()),
         }
         if desk.unless_stopped(settle(&desk.place, &self.files)).await.is_err() {

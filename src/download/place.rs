@@ -19,6 +19,9 @@ use super::folder::{self, Folder};
 /// Bytes that are put and removed again to see whether there is room.
 pub(super) const SOME_ROOM: &[u8] = &[0; 4096];
 
+/// A longer file is no small one of ours, in bytes.
+pub(super) const LONGEST_SMALL: usize = 1 << 20;
+
 /// A place for videos.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -267,6 +270,37 @@ impl Place {
             Self::Folder(folder) => folder.find(path, content).await,
             #[cfg(feature = "bucket")]
             Self::Bucket(bucket) => bucket.find(path, content).await,
+        }
+    }
+
+    /// Puts a small file beside the videos, as [`Place::put`], also in place of one that `is_ours`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Taken`] if something else is there; when the place cannot be written.
+    pub async fn put_over(
+        &self,
+        path: &str,
+        text: Bytes,
+        is_ours: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), PlaceError> {
+        match self.put(path, text.clone()).await {
+            Err(PlaceError::Taken { path: shown }) => match self {
+                Self::Folder(folder) => folder.replace_ours(path, text, is_ours).await,
+                #[cfg(feature = "bucket")]
+                Self::Bucket(bucket) => {
+                    let mut old = Vec::new();
+                    let read = bucket.read(path, |piece| {
+                        old.extend_from_slice(piece);
+                        if old.len() > LONGEST_SMALL { Err(io::Error::other("too long")) } else { Ok(()) }
+                    });
+                    if !matches!(read.await, Ok(true)) || !is_ours(&old) {
+                        return Err(PlaceError::Taken { path: shown });
+                    }
+                    bucket.replace(path, &mut &text[..]).await
+                }
+            },
+            put => put,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::desk::{Desk, Stopped, WaitsForRoom};
 use super::links::{Asked, ask};
 use super::place::{Content, DraftId, Found, PlaceError};
-use super::sidecar::{sidecar, sidecar_path};
+use super::sidecar::{is_of, sidecar, sidecar_path};
 use super::sums::Sum;
 use super::transfer::{Broken, Whole, fetch};
 use crate::event::DownloadEvent;
@@ -67,13 +67,14 @@ pub(super) async fn save(desk: &Desk, mut to_save: ToSave, round: Round) -> bool
         if matches!(standing, Standing::Saved(_)) {
             continue;
         }
+        let is_new = !matches!(standing, Standing::Undescribed(_));
         desk.stand(|all| all.active += 1);
         let saved = Saving { desk, to_save: &mut to_save, part, round }.save(standing).await;
         desk.stand(|all| all.active -= 1);
         let sample = to_save.sample;
         match saved {
             Ok(SavedFile { path, bytes, sha256 }) => {
-                desk.stand(|all| all.saved += 1);
+                desk.stand(|all| all.saved += u64::from(is_new));
                 if let Err(error) = desk.place.list(&Sum { path: path.clone(), sha256 }) {
                     tracing::debug!(%error, "listed when downloads end");
                 }
@@ -109,10 +110,10 @@ struct Saving<'a> {
 
 impl<'a> Saving<'a> {
     async fn save(mut self, standing: Standing) -> Result<SavedFile, Unsaved> {
-        if let Standing::Placing(file) = standing
-            && self.has(&file).await?
-        {
-            return self.saved(file).await;
+        match standing {
+            Standing::Undescribed(file) => return self.saved(file).await,
+            Standing::Placing(file) if self.has(&file).await? => return self.saved(file).await,
+            Standing::Placing(_) | Standing::Missing | Standing::Saved(_) => {}
         }
         let whole_at = self.get().await?;
         self.saved(whole_at).await
@@ -140,7 +141,10 @@ impl<'a> Saving<'a> {
         let path = sidecar_path(&file.path);
         let failed = |why: String| Unsaved::Failed(format!("{path} cannot be written beside it: {why}"));
         let text = sidecar(particulars, url, file).map_err(|error| failed(error.to_string()))?;
-        let put = self.desk.soon(self.desk.place.put(&path, text.into())).await?;
+        // One of this very task is of before its link or its attempts changed.
+        let task = self.to_save.task.as_str();
+        let put = self.desk.place.put_over(&path, text.into(), |old| is_of(old, task));
+        let put = self.desk.soon(put).await?;
         put.map_err(|error| failed(error.to_string()))
     }
 

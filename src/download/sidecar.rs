@@ -69,6 +69,13 @@ pub fn sidecar(sample: &Particulars, url: &str, file: &SavedFile) -> serde_json:
     Ok(text)
 }
 
+/// Whether `text` is a sidecar of a video of `task`.
+#[must_use]
+pub(super) fn is_of(text: &[u8], task: &str) -> bool {
+    let told: Option<serde_json::Value> = serde_json::from_slice(text).ok();
+    told.is_some_and(|told| told["task_id"] == task && told["batchveo"].is_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +116,10 @@ mod tests {
         let sample =
             Particulars { id: Some("c-1".to_owned()), generation: Some(draft.check().unwrap()), result };
         let file = SavedFile { path: "cats/c-1.mp4".to_owned(), bytes: 5, sha256: [0xab; 32] };
-        insta::assert_snapshot!(sidecar(&sample, "https://v.example/1.mp4", &file).unwrap());
+        let text = sidecar(&sample, "https://v.example/1.mp4", &file).unwrap();
+        assert!(is_of(text.as_bytes(), "task_1") && !is_of(text.as_bytes(), "task_2"), "{text}");
+        assert!(!is_of(b"{\"task_id\": \"task_1\"}", "task_1") && !is_of(b"mine", "task_1"));
+        insta::assert_snapshot!(text);
         assert_eq!(sidecar_path("cats.v2/c-1.mp4"), "cats.v2/c-1.json");
         assert_eq!(sidecar_path("c-1.2.webm"), "c-1.2.json");
     }

@@ -3,7 +3,7 @@
 //! Owns the lines of it and how they are put together; `sha256sum -c SHA256SUMS` reads them. Lines that
 //! are not ours stay as they are. Nothing here touches a place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
 
@@ -81,7 +81,7 @@ fn unescaped(name: &str) -> Option<String> {
 
 /// Writes a list anew out of the old one and what it must hold.
 ///
-/// Eight bytes of each line are in memory, and one line.
+/// Twenty-four bytes of each line are in memory, and one line.
 #[derive(Debug)]
 pub(super) struct Merging<W> {
     out: W,
@@ -92,12 +92,13 @@ pub(super) struct Merging<W> {
 }
 
 impl<W: Write> Merging<W> {
-    /// Begins with the lines of `old`, each once.
+    /// Begins with the lines of `old`, each once, without those that say of a file what `saved` says
+    /// otherwise: they are of a file that was fetched again.
     ///
     /// # Errors
     ///
     /// The old list cannot be read, or the new one not written.
-    pub(super) fn begin(mut old: impl BufRead, mut out: W) -> io::Result<Self> {
+    pub(super) fn begin(mut old: impl BufRead, mut out: W, saved: &Saved) -> io::Result<Self> {
         let (mut seen, mut tail, mut changed) = (HashSet::new(), Vec::new(), false);
         let mut line = Vec::new();
         while old.read_until(b'\n', &mut line)? > 0 {
@@ -105,8 +106,9 @@ impl<W: Write> Merging<W> {
                 tail = line;
                 break;
             }
-            let ours = Sum::parse(&line).is_some();
-            if ours && !seen.insert(short(&line)) {
+            let sum = Sum::parse(&line);
+            let stale = sum.as_ref().is_some_and(|sum| saved.says_otherwise(sum));
+            if stale || (sum.is_some() && !seen.insert(short(&line))) {
                 changed = true;
             } else {
                 out.write_all(&line)?;
@@ -148,6 +150,20 @@ impl<W: Write> Merging<W> {
     }
 }
 
+/// What is saved: of each file, enough to tell whether a line about it is true.
+#[derive(Debug, Default)]
+pub(super) struct Saved(HashMap<u64, u64>);
+
+impl Saved {
+    pub(super) fn add(&mut self, sum: &Sum) {
+        self.0.insert(short(sum.path.as_bytes()), short(&sum.sha256));
+    }
+
+    fn says_otherwise(&self, sum: &Sum) -> bool {
+        self.0.get(&short(sum.path.as_bytes())).is_some_and(|hash| *hash != short(&sum.sha256))
+    }
+}
+
 /// Enough of a hash to tell lines apart.
 fn short(line: &[u8]) -> u64 {
     let hash = blake3::hash(line);
@@ -181,7 +197,11 @@ mod tests {
     }
 
     fn merged(old: &str, saved: &[Sum]) -> Option<String> {
-        let mut merging = Merging::begin(old.as_bytes(), Vec::new()).unwrap();
+        let mut known = Saved::default();
+        for sum in saved {
+            known.add(sum);
+        }
+        let mut merging = Merging::begin(old.as_bytes(), Vec::new(), &known).unwrap();
         for sum in saved {
             merging.add(sum).unwrap();
         }
@@ -202,7 +222,12 @@ mod tests {
         let by_hand = format!("{a_line}# no end");
         assert_eq!(merged(&by_hand, std::slice::from_ref(&b)), Some(format!("{a_line}{b_line}# no end\n")));
         assert_eq!(merged(&by_hand, std::slice::from_ref(&a)), None);
-        assert_eq!(merged("", &[a, b]), Some(format!("{a_line}{b_line}")));
+        assert_eq!(merged("", &[a.clone(), b.clone()]), Some(format!("{a_line}{b_line}")));
+        // Fetched again, and other bytes came; of what is not ours nobody knows which line is true.
+        let old_a = sum("a.mp4", 9).line();
+        let old = format!("{their_line}{}{old_a}{b_line}", sum("theirs.zip", 4).line());
+        let new = format!("{their_line}{}{b_line}{a_line}", sum("theirs.zip", 4).line());
+        assert_eq!(merged(&old, &[a, b]), Some(new));
     }
 
     proptest! {

@@ -235,6 +235,7 @@ async fn that_downloads_have_ended_is_told_at_once() {
         concurrency: NonZeroUsize::MIN,
         asking: Asking::ThroughTheEngine,
         sidecars: false,
+        look: super::Look::Lengths,
     };
     let Started { mut inbox, poke, ending } = start(files, order).unwrap();
     let mut told = None;

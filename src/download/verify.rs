@@ -3,7 +3,7 @@
 //! Reads the list `SHA256SUMS`, hashes each file again, several at a time, and looks for files that are
 //! not listed. It changes nothing, and needs no state file: whoever has the folder can verify it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::num::NonZeroUsize;
@@ -71,13 +71,11 @@ pub async fn verify(
 ) -> Result<Option<Verified>, PlaceError> {
     let unreadable = |source| PlaceError::Io { path: format!("{}/{SUMS}", place.address()), error: source };
     let Some(mut list) = place.read_list().await? else { return Ok(None) };
-    let total = count_lines(&mut list).map_err(unreadable)?;
+    let (total, listed) = last_lines(&mut list).map_err(unreadable)?;
     let mut verified = Verified::default();
-    let mut listed = HashSet::new();
-    let lines = BufReader::new(list).split(b'\n');
-    // The later of two lines about one file would say the same, or never come true.
-    let sums = lines.filter_map(|line| match line.map(|line| Sum::parse(&line)) {
-        Ok(Some(sum)) => listed.insert(short(&sum.path)).then_some(Ok(sum)),
+    let lines = (0..).zip(BufReader::new(list).split(b'\n'));
+    let sums = lines.filter_map(|(number, line): (u64, _)| match line.map(|line| Sum::parse(&line)) {
+        Ok(Some(sum)) => (listed.get(&short(&sum.path)) == Some(&number)).then_some(Ok(sum)),
         Ok(None) => None,
         Err(error) => Some(Err(error)),
     });
@@ -100,7 +98,7 @@ pub async fn verify(
     }
     let unlisted = |path: &str| {
         let ours = path == SUMS || Path::new(path).extension().is_some_and(|kind| kind == "json");
-        !ours && !listed.contains(&short(path))
+        !ours && !listed.contains_key(&short(path))
     };
     each_file(place, |path| {
         if unlisted(&path) {
@@ -196,14 +194,21 @@ async fn each_file(place: &Place, mut take: impl FnMut(String)) -> Result<(), Pl
     }
 }
 
-/// How many lines there are; the file is at its beginning again then.
-fn count_lines(file: &mut File) -> io::Result<u64> {
-    let lines = BufReader::new(&mut *file).split(b'\n').try_fold(0, |count, line| line.map(|_| count + 1))?;
-    file.rewind()?;
-    Ok(lines)
+/// How many lines there are, and which of them is the last about each file: who fetches a file again
+/// adds a line. The list is at its beginning again then.
+fn last_lines(list: &mut File) -> io::Result<(u64, HashMap<u64, u64>)> {
+    let (mut count, mut of_file) = (0, HashMap::new());
+    for line in BufReader::new(&mut *list).split(b'\n') {
+        if let Some(sum) = Sum::parse(&line?) {
+            of_file.insert(short(&sum.path), count);
+        }
+        count += 1;
+    }
+    list.rewind()?;
+    Ok((count, of_file))
 }
 
-/// Enough of a hash to tell names apart: eight bytes of each are in memory.
+/// Enough of a hash to tell names apart: sixteen bytes of each line are in memory.
 fn short(path: &str) -> u64 {
     let hash = blake3::hash(path.as_bytes());
     hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
@@ -232,10 +237,13 @@ mod tests {
             fs::write(folder.path().join(name), name).unwrap();
             place.list(&Sum { path: name.into(), sha256: Sha256::digest(name).into() }).unwrap();
         }
+        // As when it was fetched again and the provider had made it anew.
+        place.list(&Sum { path: "c.mp4".into(), sha256: [1; 32] }).unwrap();
+        place.list(&Sum { path: "c.mp4".into(), sha256: Sha256::digest("c.mp4").into() }).unwrap();
         // As after a kill between the listing and the note of it.
         place.list(&Sum { path: "a.mp4".into(), sha256: Sha256::digest("a.mp4").into() }).unwrap();
         let whole = Verified { listed: 4, whole: 4, unlisted: 0 };
-        assert_eq!(verified(&place).await, (vec![], Some(whole), (4, 5)));
+        assert_eq!(verified(&place).await, (vec![], Some(whole), (4, 7)));
         assert!(whole.is_whole());
 
         fs::write(folder.path().join("x/b.mp4"), "x/b.mp5").unwrap();

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::estimate::Outlook;
 use super::screen::Screen;
 use super::standing;
-use super::wording::{Count, HaltReason, Span};
+use super::wording::{Count, HaltReason, Span, lost};
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless::one_line;
 use crate::job::{Failure, Stamp};
@@ -148,6 +148,10 @@ impl EventSink for Bar {
             RunEvent::Download(DownloadEvent::Failed { problem, .. }) => {
                 self.paused_until = Some(progress.now + DOWNLOAD_NOTICE);
                 self.show_notice(&format!("not downloaded: {problem}"));
+            }
+            RunEvent::Download(DownloadEvent::Lost { videos }) => {
+                self.paused_until = Some(progress.now + DOWNLOAD_NOTICE);
+                self.show_notice(&lost(*videos));
             }
             RunEvent::Download(DownloadEvent::Paused { why }) => {
                 self.paused_until = None;

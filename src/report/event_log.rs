@@ -91,6 +91,8 @@ enum Body<'a> {
     DownloadsResumed,
     /// Downloads have ended before they were done; generation goes on.
     DownloadsEnded { message: &'a str },
+    /// Saved videos are not there any more, and are fetched again.
+    DownloadsLost { videos: u64 },
     /// Only downloads are waited for.
     GenerationOver,
     /// Lines were left out because the reader was slow.
@@ -183,6 +185,7 @@ impl<'a> Body<'a> {
             DownloadEvent::Paused { why } => Self::DownloadsPaused { message: why },
             DownloadEvent::Resumed => Self::DownloadsResumed,
             DownloadEvent::Ended { why } => Self::DownloadsEnded { message: why },
+            DownloadEvent::Lost { videos } => Self::DownloadsLost { videos: *videos },
         }
     }
 
@@ -249,6 +252,7 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `downloads_paused` | `message` (a full disk, say; tried again by itself) |
 /// | `downloads_resumed` | |
 /// | `downloads_ended` | `message` (before they were done; generation goes on) |
+/// | `downloads_lost` | `videos` (saved before, no longer there or not whole: fetched again) |
 /// | `generation_over` | (only downloads are waited for) |
 /// | `dropped` | `lines` (left out because the reader was slow) |
 /// | `finished` | `counts` (by status), `requests`, `cost_usd`, `cost_this_run_usd` |

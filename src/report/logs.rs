@@ -156,6 +156,9 @@ fn log_download(event: &DownloadEvent) {
         DownloadEvent::Paused { why } => info!(%why, "downloads wait"),
         DownloadEvent::Resumed => info!("downloads go on"),
         DownloadEvent::Ended { why } => tracing::warn!(%why, "downloads have ended early"),
+        DownloadEvent::Lost { videos } => {
+            tracing::warn!(videos, "fetched again: no longer there, or not whole");
+        }
     }
 }
 

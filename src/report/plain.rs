@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::estimate::Outlook;
 use super::standing;
-use super::wording::{Count, HaltReason, Of, Span};
+use super::wording::{Count, HaltReason, Of, Span, lost};
 use crate::clock::Clock;
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Outcome, Stamp};
@@ -154,6 +154,7 @@ impl<W: Write> EventSink for Plain<W> {
             RunEvent::Download(DownloadEvent::Paused { why }) => {
                 self.line(progress, &format!("downloads wait, and try again every few seconds: {why}"));
             }
+            RunEvent::Download(DownloadEvent::Lost { videos }) => self.line(progress, &lost(*videos)),
             RunEvent::Download(DownloadEvent::Resumed) => self.line(progress, "downloads go on"),
             RunEvent::Download(DownloadEvent::Ended { why }) => {
                 self.line(progress, &format!("downloads have ended early: {why}"));

@@ -77,6 +77,11 @@ fn grouped(digits: &str) -> String {
     text
 }
 
+/// That videos which were saved are fetched again.
+pub(super) fn lost(videos: u64) -> String {
+    format!("{} no longer there or not whole: fetching again", Of(videos, "saved video"))
+}
+
 /// `bytes` as hexadecimal digits, as `sha256sum` prints them.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@
 //! synced one by one, so that a commit of the engine never waits for them noticeably. What a power cut
 //! takes of them is found again by the bytes of the files.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub enum Standing {
     Missing,
     /// It was whole, and about to get its name.
     Placing(SavedFile),
+    /// It is there, and the file beside it is wanted that says what it is.
+    Undescribed(SavedFile),
     /// It is there.
     Saved(SavedFile),
 }
@@ -127,8 +130,8 @@ pub struct UnsavedLinks {
 /// The files of one destination, on a connection of its own.
 #[derive(Debug)]
 pub struct Files {
-    store: Store,
-    destination: i64,
+    pub(super) store: Store,
+    pub(super) destination: i64,
     /// Samples that ended before this stamp, in milliseconds, have been handed out, and so have
     /// these that ended at it.
     after: i64,
@@ -145,7 +148,11 @@ impl Store {
     pub fn files(&self, address: &str) -> Result<Files, StoreError> {
         let connection = connect_to_write(&self.path)?;
         connection.busy_timeout(LONGEST_WAIT)?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Without a log, where the disk is not waited for a power cut can spoil the file, and what was
+        // paid for is in it.
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let synchronous = if journal == "wal" { "NORMAL" } else { "FULL" };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
         schema::extend(&connection)?;
         // In the order in which they were made, so that the next ones are found without reading a
@@ -226,7 +233,23 @@ impl Store {
         Ok(counts.collect::<Result<_, _>>()?)
     }
 
-    /// Videos of the sheet that are saved nowhere, as their links stand at `now`.
+    /// Where a video was saved last: the whole address.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn last_destination(&self) -> Result<Option<String>, StoreError> {
+        if !has_files(&self.connection)? {
+            return Ok(None);
+        }
+        // A place that took nothing is none that anybody means.
+        let sql = "SELECT d.address FROM files f JOIN destinations d ON d.id = f.destination
+             WHERE f.state = 'saved' ORDER BY f.at DESC LIMIT 1";
+        Ok(self.connection.query_one(sql, (), |row| row.get(0)).optional()?)
+    }
+
+    /// Videos that are saved nowhere, as their links stand at `now`; also those whose rows have left the
+    /// sheet, for they are paid for.
     ///
     /// # Errors
     ///
@@ -241,7 +264,7 @@ impl Store {
         let sql = format!(
             "SELECT count(*), ifnull(sum(made <= ?2), 0), min(made) FROM (
                  SELECT ifnull(s.completed, ?1 + s.ended) AS made FROM samples s
-                 WHERE s.state = 'succeeded' AND s.removed = 0 {nowhere})"
+                 WHERE s.state = 'succeeded' {nowhere})"
         );
         let before = now.0.saturating_sub(soon);
         let unsaved = self.connection.query_one(&sql, [self.birth.0, before], |row| {
@@ -276,7 +299,7 @@ impl Files {
     }
 
     /// The next samples that are made and not saved here, the longest made first, at most about
-    /// `most` of them. Each is handed out once; those that could not be had are for the next process.
+    /// `most` of them; also those whose rows have left the sheet. Each is handed out once; those that could not be had are for the next process.
     ///
     /// # Errors
     ///
@@ -287,7 +310,7 @@ impl Files {
         {
             let mut statement = self.store.connection.prepare_cached(&format!(
                 "SELECT s.id, s.ended, s.task, s.urls FROM samples s
-                 WHERE s.state = 'succeeded' AND s.ended >= ?2 AND s.removed = 0 AND {NOT_ALL_SAVED}
+                 WHERE s.state = 'succeeded' AND s.ended >= ?2 AND {NOT_ALL_SAVED}
                  ORDER BY s.ended, s.id LIMIT ?3"
             ))?;
             let limit = stored(u64::try_from(limit).unwrap_or(u64::MAX));
@@ -349,9 +372,7 @@ impl Files {
     ///
     /// When the database fails.
     pub fn unsaved(&self) -> Result<u64, StoreError> {
-        let sql = format!(
-            "SELECT count(*) FROM samples s WHERE s.state = 'succeeded' AND s.removed = 0 AND {NOT_ALL_SAVED}"
-        );
+        let sql = format!("SELECT count(*) FROM samples s WHERE s.state = 'succeeded' AND {NOT_ALL_SAVED}");
         Ok(unsigned(self.store.connection.query_one(&sql, [self.destination], |row| row.get(0))?))
     }
 
@@ -393,8 +414,11 @@ impl Files {
         let transaction = self.store.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut put = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO files(task, part, destination, state, path, bytes, sha256, at, problem)
-                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                // What is known of a file outlives a failure: it may be there, whole, all the same.
+                "INSERT INTO files(task, part, destination, state, path, bytes, sha256, at, problem)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT DO UPDATE SET state = ?4, path = ifnull(?5, path), bytes = ifnull(?6, bytes),
+                     sha256 = ifnull(?7, sha256), at = ?8, problem = ?9",
             )?;
             let mut link = transaction.prepare_cached(
                 "UPDATE samples SET urls = ?3 WHERE id = ?1 AND task = ?2 AND state = 'succeeded'
@@ -446,9 +470,24 @@ impl Files {
         });
         Ok(match found.optional()? {
             Some((state, Some(file))) if state == "saved" => Standing::Saved(file),
-            Some((state, Some(file))) if state == "placing" => Standing::Placing(file),
-            Some(_) | None => Standing::Missing,
+            Some((state, Some(file))) if state == "undescribed" => Standing::Undescribed(file),
+            Some((_, Some(file))) => Standing::Placing(file),
+            Some((_, None)) => Standing::Missing,
+            None => self.standing_elsewhere(task, part)?.map_or(Standing::Missing, Standing::Placing),
         })
+    }
+
+    /// What is saved of a video at another destination: this may be that one, under a new name since a
+    /// folder was moved.
+    fn standing_elsewhere(&self, task: &TaskId, part: u32) -> Result<Option<SavedFile>, StoreError> {
+        let sql = "SELECT path, bytes, sha256 FROM files WHERE task = ?1 AND part = ?2 AND state = 'saved'
+             AND path IS NOT NULL AND sha256 IS NOT NULL ORDER BY at DESC LIMIT 1";
+        let mut statement = self.store.connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![task.as_str(), part], |row| {
+            let bytes = unsigned(row.get::<_, Option<i64>>(1)?.unwrap_or(0));
+            Ok(SavedFile { path: row.get(0)?, bytes, sha256: row.get(2)? })
+        });
+        Ok(found.optional()?)
     }
 
     /// What a sample's first video is called, without an extension. Videos of before there were names
@@ -460,7 +499,7 @@ impl Files {
 
     /// What a later video of a task is called whose first is called `name`: no sample is called so.
     fn name_of_part(&self, name: &str, part: u32) -> Result<String, StoreError> {
-        let name = shortened(name);
+        let name = &*shortened(name);
         let first = format!("{name}.{part}");
         let others = (2_u32..).map(|n| format!("{name}.{part}-{n}"));
         for candidate in std::iter::once(first).chain(others) {
@@ -477,13 +516,50 @@ impl Files {
     }
 }
 
-/// `name` with room for the number of a part behind it, where a name may have 255 bytes.
-fn shortened(name: &str) -> &str {
+/// `name` with room for the number of a part behind it, where a name may have 255 bytes. Two names that
+/// begin alike stay two.
+fn shortened(name: &str) -> Cow<'_, str> {
     const LONGEST: usize = 230;
     let last = name.rfind('/').map_or(0, |slash| slash + 1);
     if name.len() - last <= LONGEST {
-        return name;
+        return name.into();
     }
-    let end = (0..=last + LONGEST).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(name.len());
-    &name[..end]
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    let mark = &hash[..8];
+    let most = last + LONGEST - 1 - mark.len();
+    let end = (0..=most).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(name.len());
+    format!("{}-{mark}", &name[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_that_begin_alike_stay_two() {
+        let long = |end: &str| format!("folder/{}{end}", "\u{e4}".repeat(120));
+        let (a, b) = (long("a"), long("b"));
+        assert_ne!(shortened(&a), shortened(&b));
+        for name in [shortened(&a), shortened(&b)] {
+            let last = name.strip_prefix("folder/").unwrap();
+            assert!((228..=230).contains(&last.len()), "{name}");
+        }
+        assert_eq!(shortened("folder/short"), "folder/short");
+    }
+
+    #[test]
+    fn the_disk_is_waited_for_where_there_is_no_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let owner = crate::store::Owner::Simulator { seed: 0 };
+        let open = || Store::open(&path, &owner, crate::store::Durability::Full, UnixMillis(0)).unwrap();
+        let synchronous = |files: &Files| {
+            let pragma = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            files.store.connection.pragma_query_value(None, "synchronous", pragma).unwrap()
+        };
+        let store = open();
+        assert_eq!(synchronous(&store.files("/a").unwrap()), 1, "NORMAL, with a log");
+        store.connection.pragma_update_and_check(None, "journal_mode", "TRUNCATE", |_| Ok(())).unwrap();
+        assert_eq!(synchronous(&store.files("/a").unwrap()), 2, "FULL, without");
+    }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
 use super::columns::{Cells, Table};
 use super::restore::stamp;
@@ -148,7 +148,7 @@ impl Store {
     }
 
     /// Remembers that a results file at `path` with this header is about to be written, so that it
-    /// is known for ours later.
+    /// is known for ours later; below the folder of the state file also when both have moved.
     ///
     /// # Errors
     ///
@@ -156,6 +156,9 @@ impl Store {
     pub fn note_results_file(&self, path: &str, header: &str) -> Result<(), StoreError> {
         let sql = "INSERT OR IGNORE INTO result_files(path, header) VALUES(?1, ?2)";
         self.connection.execute(sql, [path, header])?;
+        if let Some(beside) = self.beside(path) {
+            self.connection.execute(sql, [&*beside, header])?;
+        }
         Ok(())
     }
 
@@ -165,8 +168,16 @@ impl Store {
     ///
     /// When the database fails.
     pub fn knows_results_file(&self, path: &str, header: &str) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM result_files WHERE path = ?1 AND header = ?2)";
-        Ok(self.connection.query_one(sql, [path, header], |row| row.get(0))?)
+        let sql = "SELECT EXISTS (SELECT 1 FROM result_files WHERE path IN (?1, ?3) AND header = ?2)";
+        let beside = self.beside(path);
+        Ok(self.connection.query_one(sql, params![path, header, beside], |row| row.get(0))?)
+    }
+
+    /// `path` from the folder of the state file on, if it lies below that: no whole path is called so.
+    fn beside(&self, path: &str) -> Option<String> {
+        let state = std::path::absolute(&self.path).ok()?;
+        let below = std::path::Path::new(path).strip_prefix(state.parent()?).ok()?;
+        Some(format!("./{}", below.to_str()?))
     }
 
     fn read_result(&self, row: &Row<'_>, table: &Table) -> Result<ResultRow, StoreError> {

@@ -33,9 +33,10 @@ pub(super) const DOWNLOAD: &str = "download";
 pub(super) const KEY_VARIABLES: [&str; 2] = ["BATCHVEO_API_KEY", "APIXO_API_KEY"];
 
 /// Options that mean one call, one sheet or a rehearsal, and are no settings.
-const OF_THE_MOMENT: [&str; 24] = [
+const OF_THE_MOMENT: [&str; 25] = [
     "accept-changes",
     "balance",
+    "check",
     "config",
     "dry-run",
     "events",

@@ -25,7 +25,7 @@ use crate::cli::sheet::Source;
 use crate::cli::signals::{Leave, Signals, heed, sent};
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, Place, Started};
+use crate::download::{Asking, Look, Place, Started};
 use crate::engine::first_balance;
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
@@ -283,7 +283,8 @@ impl Job<'_> {
         sinks.digest.first_balance = balance;
         sinks.metrics = shown.as_ref().map(|shown| shown.metrics.clone());
         let start = |(place, api)| {
-            downloads::start(batch.store(), place, api, args.download.transfer, Asking::ThroughTheEngine)
+            let (transfer, asking) = (args.download.transfer, Asking::ThroughTheEngine);
+            downloads::start(batch.store(), place, api, transfer, asking, Look::Lengths)
         };
         let started = place.zip(api_at).map(start).transpose()?;
         let (inbox, mut poke, ending) = match started {

@@ -1,7 +1,7 @@
 //! What is saved where, and what is left to save.
 
 use super::*;
-use crate::store::{Files, Note, NoteOf, SavedFile, Standing, ToSave};
+use crate::store::{Files, Note, NoteOf, PutBack, SavedFile, Standing, ToSave};
 
 /// Makes a video of `sample` at `at`, by a task of its own.
 fn make(store: &mut Store, sample: i64, at: u64, urls: &[&str]) {
@@ -69,12 +69,25 @@ fn each_video_of_a_task_is_known_at_each_destination() {
     let links = NoteOf::Links { sample: SampleId(1), urls: vec!["new1".into(), "new2".into()] };
     files.note(&[failed, note(&to_save, 1, links)]).unwrap();
     let again = all(&mut store.files("/there").unwrap()).remove(0);
-    assert_eq!(again.parts, [Standing::Saved(file("a.mp4")), Standing::Missing]);
+    // It could not be had, or only not described: what is known of it is looked for first.
+    assert_eq!(again.parts, [Standing::Saved(file("a.mp4")), Standing::Placing(file("a.2.mp4"))]);
     assert_eq!(again.urls, ["new1", "new2"]);
     let there = &store.destinations().unwrap()[0];
     assert_eq!((&*there.address, there.files, there.bytes, there.failed), ("/there", 1, 3, 1));
     files.note(&[note(&to_save, 2, NoteOf::Saved(file("a.2.mp4")))]).unwrap();
     assert_eq!(files.unsaved().unwrap(), 0);
+    // What counts as saved can be put back, and is known by its hash where a folder may have moved to.
+    let saved = files.saved_after(None, 9).unwrap();
+    assert_eq!(files.saved_after(saved.first(), 9).unwrap()[..], saved[1..]);
+    files.put_back(&[(saved[0].clone(), PutBack::Lost), (saved[1].clone(), PutBack::Undescribed)]).unwrap();
+    assert_eq!((files.unsaved().unwrap(), files.saved_after(None, 9).unwrap().len()), (1, 0));
+    let again = all(&mut store.files("/there").unwrap()).remove(0);
+    assert_eq!(again.parts, [Standing::Placing(file("a.mp4")), Standing::Undescribed(file("a.2.mp4"))]);
+    let both = [(1, "a.mp4"), (2, "a.2.mp4")];
+    files.note(&both.map(|(part, name)| note(&to_save, part, NoteOf::Saved(file(name))))).unwrap();
+    let moved = all(&mut store.files("/moved").unwrap()).remove(0);
+    assert_eq!(moved.parts, [Standing::Placing(file("a.mp4")), Standing::Placing(file("a.2.mp4"))]);
+    assert_eq!(store.last_destination().unwrap().as_deref(), Some("/there"));
     // Elsewhere nothing is there; and the results name the newest copy of each.
     let mut elsewhere = store.files("s3://b/p/").unwrap();
     assert_eq!(elsewhere.unsaved().unwrap(), 1);
