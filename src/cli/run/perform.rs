@@ -282,10 +282,7 @@ impl Job<'_> {
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
         sinks.metrics = shown.as_ref().map(|shown| shown.metrics.clone());
-        let start = |(place, api)| {
-            downloads::start(batch.store(), place, api, args.download.transfer, Asking::ThroughTheEngine)
-        };
-        let started = place.zip(api_at).map(start).transpose()?;
+        let started = place.zip(api_at).map(|place| self.start_downloads(&batch, place)).transpose()?;
         let (inbox, mut poke, ending) = match started {
             Some(Started { inbox, poke, ending }) => (Some(inbox), Some(poke), Some(ending)),
             None => (None, None, None),
@@ -346,6 +343,11 @@ impl Job<'_> {
             shown.end();
         }
         exit
+    }
+
+    fn start_downloads(&self, batch: &Batch, (place, api): (Place, &BaseUrl)) -> anyhow::Result<Started> {
+        let transfer = self.args.download.transfer;
+        downloads::start(batch.store(), place, api, transfer, Asking::ThroughTheEngine)
     }
 
     /// Where downloads go, if there are to be any: it can be written.
