@@ -29,7 +29,7 @@ use layout::Layout;
 use rows::{Rows, written_names};
 
 use crate::job::{SampleId, Status};
-use crate::store::{Follower, ResultFilter, Store, StoreError};
+use crate::store::{Follower, ResultFilter, Selection, Store, StoreError};
 
 pub use as_manifest::{Rewritten, export_as_manifest};
 pub use rows::OutputFormat;
@@ -133,6 +133,9 @@ impl ResultsFile {
             Some(replace(&path, store, (format, &layout), &filter, false)?)
         } else {
             is_ours(&path, store, (format, &layout))?;
+            // What only shows when the run ends is too late: then everything is bought.
+            let samples = store.tally(&Selection::default())?.total();
+            workbook::check_room(samples, layout.names.len() + layout::OF_MANY.len())?;
             None
         };
         Ok(Self { path, format, file, layout, lines: Vec::new() })
@@ -186,6 +189,32 @@ impl Follower for ResultsFile {
     fn follow(&mut self, store: &Store, ended: &[SampleId]) -> Result<(), ResultsError> {
         self.append(store, ended)
     }
+}
+
+/// Writes the results files of `store` again, whole, where they are and `may` be written; answers those
+/// that stay as they are for that, or because something else is in their place.
+///
+/// # Errors
+///
+/// When a file cannot be written or the state file cannot be read.
+pub fn refresh(store: &Store, may: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, ResultsError> {
+    let layout = Layout::of(store, false, store.has_many_urls(false)?)?;
+    let mut others = Vec::new();
+    for path in store.results_files()?.into_iter().map(PathBuf::from).filter(|path| path.exists()) {
+        if !may(&path) {
+            others.push(path);
+            continue;
+        }
+        let format = OutputFormat::of(&path);
+        let replaced = format
+            .and_then(|format| replace(&path, store, (format, &layout), &ResultFilter::default(), true));
+        match replaced {
+            Ok(_) => {}
+            Err(ResultsError::Foreign { path } | ResultsError::Format { path, .. }) => others.push(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(others)
 }
 
 /// Writes the rows that `filter` wants to `out` in `format`, in manifest order, and answers how many.

@@ -141,14 +141,28 @@ fn what_was_not_downloaded_is_later_and_dead_links_are_asked_for_again() {
     assert_eq!(keyed.code(), Some(0), "{}", keyed.stderr());
     let all: BTreeSet<_> = names(6, ".mp4").into_iter().chain(names(6, ".2.mp4")).collect();
     assert_eq!(whole_videos(&folder.path("p.videos")), all);
+    // The results of the run name them now, all of them.
+    for row in folder.results("p.results.csv") {
+        let files: Vec<String> = serde_json::from_str(&row["files"]).unwrap();
+        assert!(files.len() == 2 && files.iter().all(|file| Path::new(file).is_file()), "{files:?}");
+        assert_eq!(files[0], row["file"]);
+    }
+    // What is somebody else's meanwhile stays.
+    folder.write("p.results.csv", "mine\n");
     assert!(folder.holds(KEY).is_none());
 
     // Elsewhere all of it, and here nothing new; the newest copy is the one in the results.
     let elsewhere = folder.run(&fetched(&server, "--to other"), &KEYED);
     assert_eq!(elsewhere.code(), Some(0), "{}", elsewhere.stderr());
     assert_eq!(whole_videos(&folder.path("other")), all);
+    assert!(
+        elsewhere.stderr().contains("p.results.csv is elsewhere, or was changed since the run"),
+        "{}",
+        elsewhere.stderr()
+    );
+    assert_eq!(fs::read_to_string(folder.path("p.results.csv")).unwrap(), "mine\n");
     let export = folder.run("export p.csv -o -", &[]);
-    assert_eq!(export.stdout().matches("/other/row-").count(), 6, "{}", export.stdout());
+    assert_eq!(export.stdout().matches("/other/row-").count(), 6 + 12, "{}", export.stdout());
     assert_eq!(server.judge()["bought_twice"], 0);
 }
 

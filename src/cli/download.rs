@@ -23,6 +23,7 @@ use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, Stamp, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
 use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
+use crate::results;
 use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
 use crate::schedule::share::{Share, quiet};
@@ -156,7 +157,11 @@ async fn fetch(
     drop(person);
     let store = finished.batch.store();
     let now = downloads::delivered(store, &address)?;
-    tell(&now, finished.progress.downloads.map_or(0, |downloads| downloads.saved), stdout)?;
+    let saved = finished.progress.downloads.map_or(0, |downloads| downloads.saved);
+    tell(&now, saved, stdout)?;
+    if saved > 0 {
+        tell_results(store, state, &mut screen)?;
+    }
     if let Some(error) = went_wrong {
         let unusable = matches!(error, DownloadError::Place(PlaceError::Unusable { .. }));
         writeln!(screen, "batchveo: {:#}", anyhow::Error::from(error))?;
@@ -173,6 +178,29 @@ async fn fetch(
         (None, _) if now.left > 0 => Exit::Unsuccessful,
         (None, _) => Exit::Succeeded,
     })
+}
+
+/// Brings the results up to date, which name the files. What cannot be written is told: it changes
+/// nothing about the videos.
+fn tell_results(store: &Store, state: &Path, screen: &mut Screen) -> anyhow::Result<()> {
+    // The state file may have come from anywhere: it has nothing elsewhere written.
+    let is_here = |path: &Path| path.to_str().is_some_and(|path| is_in_folder_of(state, path));
+    match results::refresh(store, is_here) {
+        Ok(others) => {
+            for path in others {
+                let path = path.display();
+                writeln!(
+                    screen,
+                    "{path} is elsewhere, or was changed since the run, and stays as it is: batchveo export writes anew."
+                )?;
+            }
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            writeln!(screen, "batchveo: {error:#}. batchveo export writes the results again.")?;
+        }
+    }
+    Ok(())
 }
 
 /// That a state file is of the API that the user's own words name. The file may have come with its

@@ -155,7 +155,7 @@ impl Folder {
         let written = on_a_thread({
             let target = target.clone();
             move || {
-                let mut passing = tempfile::Builder::new().suffix(".new").tempfile_in(drafts)?;
+                let mut passing = passing_file(&drafts)?;
                 passing.write_all(&text)?;
                 passing.as_file().sync_all()?;
                 name(passing.into_temp_path(), &target)?;
@@ -402,6 +402,18 @@ impl Draft {
     }
 }
 
+/// A file under a passing name, as readable as any file the user makes.
+fn passing_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.suffix(".new");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
 /// Gives a file its name, unless something has that already.
 fn name(passing: TempPath, target: &Path) -> io::Result<()> {
     let error = match passing.persist_noclobber(target) {
@@ -554,6 +566,14 @@ mod tests {
         let other = folder.put("a/b.json", Bytes::from_static(b"[]")).await;
         assert!(matches!(other, Err(PlaceError::Taken { .. })));
         assert_eq!(fs::read(folder.root.join("a/b.json")).unwrap(), b"{}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+            let usual = folder.root.join("usual");
+            File::create(&usual).unwrap();
+            assert_eq!(mode(&folder.root.join("a/b.json")), mode(&usual));
+        }
     }
 
     #[tokio::test]

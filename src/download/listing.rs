@@ -80,6 +80,7 @@ impl Place {
     /// # Errors
     ///
     /// When it cannot be read.
+    #[cfg_attr(not(feature = "bucket"), expect(clippy::unused_async, reason = "a bucket is waited for"))]
     pub async fn read_list(&self) -> Result<Option<File>, PlaceError> {
         match self {
             Self::Folder(folder) => {
@@ -125,6 +126,7 @@ impl Place {
         }
     }
 
+    #[cfg_attr(not(feature = "bucket"), expect(clippy::unused_async, reason = "a bucket is waited for"))]
     async fn replace_list(&self, NewList(mut new): NewList) -> Result<(), PlaceError> {
         match self {
             Self::Folder(folder) => {

@@ -160,6 +160,7 @@ fn hash_of(path: &Path) -> io::Result<Option<[u8; 32]>> {
 }
 
 /// Gives the name of each finished file at the place to `take`.
+#[cfg_attr(not(feature = "bucket"), expect(clippy::unused_async, reason = "a bucket is waited for"))]
 async fn each_file(place: &Place, mut take: impl FnMut(String)) -> Result<(), PlaceError> {
     match place {
         Place::Folder(folder) => {

@@ -69,7 +69,11 @@ impl Array {
         }
         let bytes = source.buffer()[..length].trim_ascii_end().to_vec();
         if bytes.is_empty() {
-            return Err(wrong(source, "an entry is missing"));
+            let last = source.buffer().get(length) == Some(&b']');
+            return Err(wrong(
+                source,
+                if last { "a comma too many before the `]`" } else { "an entry is missing" },
+            ));
         }
         source.consume(length);
         Ok(Some(Written { number: next, line, bytes }))
@@ -162,7 +166,8 @@ mod tests {
                 "x: line 2: it begins with an object: one array of objects is wanted, such as [{\"prompt\"",
             ),
             ("1", "does not begin with `[`"),
-            ("[1,\n]", "line 2: an entry is missing"),
+            ("[1,\n]", "line 2: a comma too many before the `]`"),
+            ("[1,,2]", "an entry is missing"),
             ("[,1]", "an entry is missing"),
             ("[1\n", "line 1: the entry that begins here is never closed"),
             ("[1,\n\"]", "line 2: the entry that begins here is never closed"),

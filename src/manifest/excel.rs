@@ -159,10 +159,12 @@ fn read(file: File, name: &str, wanted: Option<&str>) -> Result<(String, File), 
             write(&mut spool, &row).map_err(failed)?;
             (row, size) = (Cells { row: number, cells: BTreeMap::new() }, 0);
         }
-        let cell = match &cell.value {
-            DataRef::Error(error) => Cell::Error(error.to_string()),
-            DataRef::Empty if cell.formula.is_some() => Cell::Uncalculated,
-            value => Cell::Text(text(value)),
+        let cell = if let DataRef::Error(error) = &cell.value {
+            Cell::Error(error.to_string())
+        } else if cell.formula.is_some() && matches!(cell.value, DataRef::Empty) {
+            Cell::Uncalculated
+        } else {
+            Cell::Text(text(&cell.value))
         };
         match &cell {
             Cell::Text(text) | Cell::Error(text) if text.is_empty() => continue,

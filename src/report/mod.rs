@@ -18,6 +18,7 @@ mod event_log;
 mod logs;
 mod meter;
 mod metrics;
+mod next_steps;
 mod plain;
 mod screen;
 #[cfg(test)]

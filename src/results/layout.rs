@@ -6,7 +6,7 @@ use super::VIDEO_LIFETIME_MILLIS;
 use crate::job::UnixMillis;
 use crate::store::{Cells, ResultRow, Store, StoreError};
 
-/// Our columns, in order, without `sample` before them and `video_urls` behind.
+/// Our columns, in order, without `sample` before them and [`OF_MANY`] behind.
 const OURS: [&str; 13] = [
     "status",
     "task_id",
@@ -22,6 +22,9 @@ const OURS: [&str; 13] = [
     "generation_seconds",
     "file",
 ];
+
+/// What is added behind where a task made more than one video.
+pub(super) const OF_MANY: [&str; 2] = ["video_urls", "files"];
 
 /// What is in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +63,8 @@ impl Layout {
         let samples = store.uses_samples(removed)?;
         let mut names = store.columns_of(removed, Cells::All)?;
         let own = names.len();
-        let ours =
-            samples.then_some("sample").into_iter().chain(OURS).chain(many_urls.then_some("video_urls"));
+        let of_many = OF_MANY.into_iter().filter(|_| many_urls);
+        let ours = samples.then_some("sample").into_iter().chain(OURS).chain(of_many);
         for name in ours {
             let mut name = name.to_owned();
             while names.iter().any(|taken| taken.eq_ignore_ascii_case(&name)) {
@@ -101,7 +104,9 @@ impl Layout {
             Cell::text(row.files.first().map(String::as_str)),
         ]);
         if self.many_urls {
-            cells.push(if row.urls.len() > 1 { Cell::List(&row.urls) } else { Cell::Blank });
+            let list = |list| if row.urls.len() > 1 { Cell::List(list) } else { Cell::Blank };
+            cells
+                .extend([list(&row.urls), if row.files.is_empty() { Cell::Blank } else { list(&row.files) }]);
         }
         cells
     }

@@ -135,7 +135,7 @@ fn our_columns_make_way_for_the_sheets() {
     let text = String::from_utf8(text).unwrap();
     let header = HEADER.replace("status,", "veo_veo_status,").replace(",file", ",veo_file");
     let many = "\"[\"\"https://v.example/1\"\",\"\"https://v.example/2\"\"]\"";
-    assert_eq!(text, format!("Status,veo_status,FILE,{header},video_urls\nx,y,z,{DONE},{many}\n"));
+    assert_eq!(text, format!("Status,veo_status,FILE,{header},video_urls,files\nx,y,z,{DONE},{many},\n"));
 }
 
 #[test]
@@ -258,7 +258,7 @@ mod in_a_workbook {
         let rows = read(file.clone());
         let header: Vec<_> = ["prompt", "note", "id"].into_iter().chain(HEADER.split(',')).collect();
         assert_eq!(rows[0][..16], header);
-        assert_eq!(rows[0][16], "video_urls");
+        assert_eq!(rows[0][16..], ["video_urls", "files"]);
         assert_eq!(rows[1][..6], ["a", hostile, "0012", "succeeded", "-task", "https://v.example/1"]);
         assert_eq!(rows[1][9..11], ["1", "0.2"], "numbers lose their last zero");
         assert_eq!(
@@ -275,6 +275,16 @@ mod in_a_workbook {
             archive.by_index(index).unwrap().read_to_string(&mut part).unwrap();
             assert!(!part.contains("<f>") && !part.contains("<hyperlink"), "{part}");
         }
+    }
+
+    #[test]
+    fn what_no_worksheet_holds_is_refused_before_anything_is_bought() {
+        let folder = tempfile::tempdir().unwrap();
+        let columns: Vec<&str> = (0..16_384).map(|_| "c").collect();
+        let store = store(columns.leak(), &[(&["a"], 1)]);
+        let error = ResultsFile::begin(&folder.path().join("r.xlsx"), &store).unwrap_err();
+        assert!(matches!(error, ResultsError::NotASheet { .. }), "{error}");
+        ResultsFile::begin(&folder.path().join("r.csv"), &store).unwrap();
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! fetched by whoever looks at the sheet). Numbers are numbers; times stay RFC 3339, since a date of
 //! Excel has no time zone. Rows go into a passing file as they come, so memory does not grow with them.
 
+use super::ResultsError;
+
 #[cfg(feature = "workbook")]
 pub(super) use excel::Book;
 #[cfg(not(feature = "workbook"))]
@@ -13,6 +15,24 @@ pub(super) use without::Book;
 /// Longest text of a cell, in UTF-16 units.
 #[cfg(feature = "workbook")]
 const LONGEST_CELL: usize = 32_767;
+
+/// Most rows of a worksheet, the header among them.
+const MOST_ROWS: u64 = 1_048_576;
+
+/// Most columns of a worksheet.
+const MOST_COLUMNS: usize = 16_384;
+
+/// That a worksheet has room for a header with so many columns and so many rows below it.
+pub(super) fn check_room(rows: u64, columns: usize) -> Result<(), ResultsError> {
+    let why = if rows >= MOST_ROWS {
+        format!("a worksheet has {MOST_ROWS} rows, and these are {rows} below the header")
+    } else if columns > MOST_COLUMNS {
+        format!("a worksheet has {MOST_COLUMNS} columns, and these are {columns}")
+    } else {
+        return Ok(());
+    };
+    Err(ResultsError::NotASheet { why: format!("{why}: name a .csv or .jsonl file") })
+}
 
 /// `text` as a cell holds it: what is too long ends with a mark that says how long it was.
 #[cfg(feature = "workbook")]
@@ -53,12 +73,9 @@ mod excel {
 
     use rust_xlsxwriter::{Format, Workbook, XlsxError};
 
-    use super::cut;
+    use super::{check_room, cut};
     use crate::results::ResultsError;
     use crate::results::layout::Cell;
-
-    /// Most rows of a worksheet, the header among them.
-    const MOST_ROWS: u32 = 1_048_576;
 
     /// A workbook that is being written.
     pub(in crate::results) struct Book {
@@ -85,10 +102,7 @@ mod excel {
         }
 
         pub(in crate::results) fn write(&mut self, cells: &[Cell<'_>]) -> Result<(), ResultsError> {
-            if self.row == MOST_ROWS {
-                let why = format!("a worksheet has {MOST_ROWS} rows: name a .csv or .jsonl file");
-                return Err(ResultsError::NotASheet { why });
-            }
+            check_room(self.row.into(), cells.len())?;
             let sheet = self.book.worksheet_from_index(0).map_err(failed)?;
             for (column, cell) in (0..).zip(cells) {
                 match cell {
@@ -160,6 +174,18 @@ mod without {
 #[cfg(all(test, feature = "workbook"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worksheet_ends() {
+        assert!(check_room(MOST_ROWS - 1, MOST_COLUMNS).is_ok());
+        for (rows, columns, words) in [
+            (MOST_ROWS, 1, "and these are 1048576 below the header: name a .csv"),
+            (1, 16_385, "and these are 16385:"),
+        ] {
+            let told = check_room(rows, columns).unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+        }
+    }
 
     #[test]
     fn long_texts_are_cut_and_say_so() {

@@ -162,6 +162,16 @@ impl Store {
         Ok(())
     }
 
+    /// Where results files were written.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn results_files(&self) -> Result<Vec<String>, StoreError> {
+        let mut paths = self.connection.prepare("SELECT DISTINCT path FROM result_files ORDER BY path")?;
+        Ok(paths.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
     /// Whether [`Store::note_results_file`] was told of this file.
     ///
     /// # Errors

@@ -246,21 +246,8 @@ impl Job<'_> {
         if batch.has_work(&selection, args.price.list)? {
             balance = match first_balance(api, &mut gate, &clock, config.retry.seed).await {
                 Balance::Left(left) => left,
-                Balance::KeyRefused(failure) => {
-                    let who = address.unwrap_or("the simulator");
-                    writeln!(
-                        self.screen,
-                        "batchveo: {who} refused the API key ({failure}). Nothing was bought."
-                    )?;
-                    return Ok(Exit::Stopped);
-                }
-                Balance::Unclear(failure) => {
-                    let who = address.unwrap_or("the simulator");
-                    writeln!(
-                        self.screen,
-                        "batchveo: {who} does not tell the balance ({failure}). Nothing was bought: check the \
-                         network and the base URL, then give the same command again."
-                    )?;
+                untold @ (Balance::KeyRefused(_) | Balance::Unclear(_)) => {
+                    self.tell_no_balance(&untold, address.unwrap_or("the simulator"))?;
                     return Ok(Exit::Stopped);
                 }
             };
@@ -282,11 +269,7 @@ impl Job<'_> {
             Sinks::new(args.progress, args.events.as_deref(), &self.screen, &clock, birth, outlook)?;
         sinks.digest.first_balance = balance;
         sinks.metrics = shown.as_ref().map(|shown| shown.metrics.clone());
-        let start = |(place, api)| {
-            let (transfer, asking) = (args.download.transfer, Asking::ThroughTheEngine);
-            downloads::start(batch.store(), place, api, transfer, asking, Look::Lengths)
-        };
-        let started = place.zip(api_at).map(start).transpose()?;
+        let started = place.zip(api_at).map(|place| self.start_downloads(&batch, place)).transpose()?;
         let (inbox, mut poke, ending) = match started {
             Some(Started { inbox, poke, ending }) => (Some(inbox), Some(poke), Some(ending)),
             None => (None, None, None),
@@ -347,6 +330,26 @@ impl Job<'_> {
             shown.end();
         }
         exit
+    }
+
+    fn start_downloads(&self, batch: &Batch, (place, api): (Place, &BaseUrl)) -> anyhow::Result<Started> {
+        let (transfer, asking) = (self.args.download.transfer, Asking::ThroughTheEngine);
+        downloads::start(batch.store(), place, api, transfer, asking, Look::Lengths)
+    }
+
+    /// Says that `who` did not tell the balance, and why.
+    fn tell_no_balance(&mut self, answer: &Balance, who: &str) -> io::Result<()> {
+        match answer {
+            Balance::Left(_) => Ok(()),
+            Balance::KeyRefused(failure) => {
+                writeln!(self.screen, "batchveo: {who} refused the API key ({failure}). Nothing was bought.")
+            }
+            Balance::Unclear(failure) => writeln!(
+                self.screen,
+                "batchveo: {who} does not tell the balance ({failure}). Nothing was bought: check the network and the \
+                 base URL, then give the same command again."
+            ),
+        }
     }
 
     /// Where downloads go, if there are to be any: it can be written.
