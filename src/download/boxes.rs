@@ -96,9 +96,11 @@ mod tests {
 
     #[test]
     fn a_video_is_whole_at_the_end_of_its_last_box_only() {
-        let video =
-            [&b"\0\0\0\x0cftypisom\0\0\0\x08moov\0\0\0\x01mdat\0\0\0\0\0\0\0\x14abcd"[..], b"\0\0\0\x09freex"]
-                .concat();
+        let video = [
+            &b"\0\0\0\x0cftypisom\0\0\0\x08moov\0\0\0\x01mdat\0\0\0\0\0\0\0\x14abcd"[..],
+            b"\0\0\0\x09freex",
+        ]
+        .concat();
         let ends = (0..=video.len()).filter(|end| walked(&video[..*end]) == Walked::Whole);
         assert_eq!(ends.collect::<Vec<_>>(), [video.len() - 9, video.len()]);
         assert!((0..video.len() - 9).all(|end| walked(&video[..end]) == Walked::Cut));

@@ -246,7 +246,8 @@ impl<'a> Saving<'a> {
             }
             desk.stand(|all| all.bytes += bytes);
         };
-        let fetched = desk.unless_stopped(fetch((&desk.client, &desk.clock), &link, &mut draft, &mut received)).await;
+        let fetched =
+            desk.unless_stopped(fetch((&desk.client, &desk.clock), &link, &mut draft, &mut received)).await;
         let Whole { content, extension } = match fetched {
             Ok(Ok(whole)) => whole,
             Ok(Err(broken)) => {
@@ -362,7 +363,11 @@ mod tests {
             ("a b c", "x c", "x b c", vec![true, false, true]),
             ("a a b", "a a", "a a b", vec![true, true, false]),
         ] {
-            assert_eq!(renewed(&links(old), links(now)), Renewed { urls: links(urls), named }, "{old}: {now}");
+            assert_eq!(
+                renewed(&links(old), links(now)),
+                Renewed { urls: links(urls), named },
+                "{old}: {now}"
+            );
         }
     }
 }

@@ -168,11 +168,8 @@ async fn pages_dead_links_and_short_bodies_are_no_videos() {
 /// A video of an odd service: the length is nowhere but in its boxes.
 #[tokio::test]
 async fn what_comes_without_a_length_is_whole_by_its_boxes_only() {
-    let video = [
-        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..],
-        &[7; 992],
-    ]
-    .concat();
+    let video =
+        [&b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x08moov\0\0\x03\xe8mdat"[..], &[7; 992]].concat();
     let chunked = |body: &[u8], end: &str| {
         let head = format!("200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
         [format!("HTTP/1.1 {head}").as_bytes(), body, end.as_bytes()].concat()

@@ -78,10 +78,13 @@ pub(super) async fn fetch(
     let url = Url::parse(link).map_err(|error| Broken::Dead(format!("the link is none: {error}")))?;
     let link = blake3::hash(link.as_bytes()).to_hex()[..16].to_owned();
     let known = draft.origin().filter(|origin| origin.link == link || origin.has_tag()).cloned();
-    let known = known.filter(|origin| draft.have() > 0 && origin.total.is_some_and(|all| draft.have() <= all));
+    let known =
+        known.filter(|origin| draft.have() > 0 && origin.total.is_some_and(|all| draft.have() <= all));
     // All of it came, and nobody was there to see it.
     let is_whole = known.as_ref().is_some_and(|origin| origin.total == Some(draft.have()));
-    if let Some(total) = known.as_ref().filter(|_| is_whole && known_link(draft, &link)).and_then(|origin| origin.total) {
+    if let Some(total) =
+        known.as_ref().filter(|_| is_whole && known_link(draft, &link)).and_then(|origin| origin.total)
+    {
         let hash = draft.hash().await?;
         let end = End::At(total);
         return check(draft, hash, end, extension(&url, None)).await;
@@ -166,12 +169,7 @@ fn known_link(draft: &Draft, link: &str) -> bool {
 }
 
 /// That the draft is a whole video, now that nothing more comes.
-async fn check(
-    draft: &mut Draft,
-    hash: Sha256,
-    end: End,
-    extension: &'static str,
-) -> Result<Whole, Broken> {
+async fn check(draft: &mut Draft, hash: Sha256, end: End, extension: &'static str) -> Result<Whole, Broken> {
     let bytes = draft.have();
     look_like_a_video(draft).await?;
     match end {
