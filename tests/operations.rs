@@ -74,3 +74,18 @@ fn metrics_named_in_the_examples_exist() {
         assert!(told.lines().any(|line| line.starts_with(name)), "{name}\n{told}");
     }
 }
+
+/// Where nobody is asked, only a cap ends the spending.
+#[test]
+fn examples_that_buy_unasked_have_a_cap() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/operations");
+    let mut unasked = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        for call in calls(&fs::read_to_string(&path).unwrap()).iter().filter(|call| call.contains("--yes")) {
+            assert!(call.contains("--max-cost"), "{}: {call}", path.display());
+            unasked += 1;
+        }
+    }
+    assert_eq!(unasked, 2);
+}

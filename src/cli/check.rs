@@ -13,14 +13,14 @@ use super::connection::ConnectionArgs;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, check_room, takes};
 use super::paths::{RunPaths, videos_of};
-use super::run::{LimitArgs, PriceArgs, RunArgs, write_problems};
+use super::run::{BoundArgs, LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
 use crate::clock::Clock;
 use crate::engine::first_balance;
 use crate::generation::{GenerationType, Mode, PriceList};
 use crate::harmless::{self, Harmless, one_line};
-use crate::job::{Limits, Stamp, Usd};
+use crate::job::{Stamp, Usd};
 use crate::manifest::Problem;
 use crate::names::NameRule;
 use crate::report::wording::{About, Bytes, Count, Money, Of};
@@ -75,6 +75,9 @@ pub struct CheckArgs {
     /// What the account allows.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// How much of that, and of money, a run would take.
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// What videos cost.
     #[command(flatten)]
     pub price: PriceArgs,
@@ -92,6 +95,8 @@ struct Plan {
     prices_usd: Prices,
     cost_usd: Usd,
     cost_at_worst_usd: Usd,
+    /// What `run` would stop at.
+    max_cost_usd: Option<Usd>,
     limits: AtMost,
     estimated_seconds: u64,
     balance_usd: Option<Usd>,
@@ -115,7 +120,7 @@ struct Prices {
     fast: Usd,
 }
 
-/// What the account allows.
+/// What a run may use of what the account allows.
 #[derive(Debug, Serialize)]
 struct AtMost {
     requests_per_minute: u32,
@@ -152,13 +157,9 @@ struct Line {
 /// Characters of a name that are shown.
 const NAME_SHOWN: usize = 44;
 
-/// Paid attempts beyond the first that a sample may need, unless `run` is told otherwise.
-const PAID_RETRIES: u64 = 1;
-
 /// The run that a check is about.
 struct Ahead {
     selection: Selection,
-    paid_retries: u64,
     /// Its state file, if it says so.
     state: Option<PathBuf>,
     simulated: bool,
@@ -177,7 +178,7 @@ pub fn perform(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let selection = Selection::default();
-    let ahead = Ahead { selection, paid_retries: PAID_RETRIES, state: None, simulated: false };
+    let ahead = Ahead { selection, state: None, simulated: false };
     check(args, ahead, environment, screen, stdout)
 }
 
@@ -202,14 +203,11 @@ pub(super) fn perform_for_run(
         images: ImageArgs::default(),
         connection: args.connection.clone(),
         limits: args.limits,
+        bounds: args.bounds,
         price: args.price,
     };
-    let ahead = Ahead {
-        selection: args.selection(),
-        paid_retries: args.paid_retries.into(),
-        state: args.state.clone(),
-        simulated: args.rehearsal.simulate,
-    };
+    let ahead =
+        Ahead { selection: args.selection(), state: args.state.clone(), simulated: args.rehearsal.simulate };
     check(&check_args, ahead, environment, screen, stdout)
 }
 
@@ -221,7 +219,7 @@ fn check(
     stdout: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let source = Source::new(args.manifest.clone(), &args.sheet)?;
-    let Ahead { selection, paid_retries, state, simulated } = ahead;
+    let Ahead { selection, state, simulated } = ahead;
     // A sheet from standard input that names no state file has none.
     let state = RunPaths::choose(&source, state, None, simulated).ok().map(|paths| paths.state);
     let before = state.as_deref().and_then(before);
@@ -245,7 +243,7 @@ fn check(
     check_room(&naming, &place, &destination)?;
     let saved = before.as_ref().map(mean_of_saved).transpose()?.flatten();
     let found = Found { import, naming, rule, destination, saved, balance };
-    let mut plan = plan(args, found, &store, &selection, paid_retries)?;
+    let mut plan = plan(args, found, &store, &selection)?;
     plan.warnings.extend(unasked.clone());
     if args.images.images {
         let api = args.connection.base_url(environment)?;
@@ -298,13 +296,7 @@ struct Found {
     balance: Option<Usd>,
 }
 
-fn plan(
-    args: &CheckArgs,
-    found: Found,
-    store: &Store,
-    selection: &Selection,
-    paid_retries: u64,
-) -> anyhow::Result<Plan> {
+fn plan(args: &CheckArgs, found: Found, store: &Store, selection: &Selection) -> anyhow::Result<Plan> {
     let Found { import, naming, rule, destination, saved, balance: balance_usd } = found;
     let planned = store.plan(selection, args.price.list)?;
     let disk = Disk::of(&planned, &destination, saved);
@@ -320,7 +312,8 @@ fn plan(
     let samples = lines.iter().map(|line| line.samples).sum();
     let cost_usd = lines.iter().fold(Usd::ZERO, |sum, line| sum + line.cost_usd);
     let work = Work { waiting: samples, in_flight: 0 };
-    let limits = Limits::from(args.limits);
+    let BoundArgs { paid_retries, max_cost, .. } = args.bounds;
+    let limits = args.bounds.of(args.limits)?;
     let PriceList { quality, fast } = args.price.list;
     let mut problems = [import.problems, naming.problems].concat();
     problems.sort_by_key(|problem| problem.line);
@@ -333,7 +326,8 @@ fn plan(
         lines,
         prices_usd: Prices { quality, fast },
         cost_usd,
-        cost_at_worst_usd: cost_usd.times(paid_retries + 1),
+        cost_at_worst_usd: cost_usd.times(u64::from(paid_retries) + 1),
+        max_cost_usd: max_cost,
         limits: AtMost {
             requests_per_minute: limits.requests_per_minute.get(),
             concurrent_tasks: limits.concurrent_tasks.get(),
@@ -368,6 +362,9 @@ impl Plan {
         }
         if let Some(balance) = self.balance_usd.filter(|balance| *balance < self.cost_usd) {
             warnings.push(format!("the balance is {}, which is not enough", Money(balance)));
+        }
+        if let Some(cap) = self.max_cost_usd.filter(|cap| *cap < self.cost_usd) {
+            warnings.push(format!("--max-cost {cap} is less: run stops buying there"));
         }
         if let Some(free) = self.disk.free_bytes.filter(|_| self.disk.is_short()) {
             let free = Bytes(free);

@@ -176,7 +176,7 @@ pub(super) fn is_of_a_project(name: &str) -> bool {
 /// Whether `new` allows more spending or more requests than what stands, or may; only then has the file
 /// in a sheet's folder no say in it. Nothing stands where there is no bound.
 pub(super) fn allows_more(name: &str, new: &[String], standing: &[String]) -> bool {
-    fn more<T: PartialOrd>(new: Option<T>, standing: Option<T>) -> bool {
+    fn more<T: PartialOrd + Copy>(new: Option<T>, standing: Option<T>) -> bool {
         new.partial_cmp(&standing).is_none_or(Ordering::is_gt)
     }
     let (Some(new), Some(standing)) = (new.first(), standing.first()) else { return false };

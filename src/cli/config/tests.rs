@@ -205,3 +205,22 @@ fn the_setting_download_is_where_download_downloads_to() {
         has(told);
     }
 }
+
+#[test]
+fn check_plans_by_the_settings_that_run_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sheet, mine) = (folder.path().join("p.csv"), folder.path().join("mine.toml"));
+    fs::write(&sheet, "prompt,mode\na cat,fast\na dog,fast\na cow,fast\n").unwrap();
+    fs::write(&mine, "paid-retries = 50\nshare = '10%'\nmax-cost = 0.5\n").unwrap();
+    let told =
+        |command: &str| shown(&format!("{command} {} --config {}", sheet.display(), mine.display()), &[]);
+    let text = told("check");
+    assert!(text.contains("$0.60, at worst $30.60 with paid retries"), "{text}");
+    assert!(text.contains("Note: --max-cost 0.50 is less: run stops buying there"), "{text}");
+    assert_eq!(text, told("run -n"));
+    assert!(told("check --paid-retries 2 --max-cost 9").contains("at worst $1.80"));
+    let json: serde_json::Value = serde_json::from_str(&told("check --json")).unwrap();
+    let limits = &json["limits"];
+    // A little less than a tenth of the pace: see `schedule::share`.
+    assert_eq!((&limits["requests_per_minute"], &limits["concurrent_tasks"]), (&998.into(), &100.into()));
+}

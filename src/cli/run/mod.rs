@@ -110,25 +110,19 @@ pub struct RunArgs {
     /// What the account allows.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// The part of the account this run takes; those of all runs on this machine must fit in 100%
-    #[arg(long, value_name = "P%", default_value = "100%", value_parser = share, help_heading = "Account")]
-    pub share: Share,
+    /// How much of the account and of money.
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// What videos cost.
     #[command(flatten)]
     pub price: PriceArgs,
     /// Buy without asking, however much it costs
     #[arg(short, long, help_heading = "Money")]
     pub yes: bool,
-    /// New attempts, each paid, at a task that failed through no fault of its own
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Money")]
-    pub paid_retries: u32,
     /// Stop buying at the next failure when more samples than this have failed, earlier runs included;
     /// a number or a share of all
     #[arg(long, value_name = "N|P%", help_heading = "Money")]
     pub max_failures: Option<MaxFailures>,
-    /// Never spend more than this on this state file in all, what is in flight included
-    #[arg(long, value_name = "USD", value_parser = dollars, help_heading = "Money")]
-    pub max_cost: Option<Usd>,
     /// Buy nothing: only collect what is bought already
     #[arg(long, help_heading = "Money")]
     pub no_buy: bool,
@@ -171,6 +165,31 @@ pub struct LimitArgs {
 impl From<LimitArgs> for Limits {
     fn from(args: LimitArgs) -> Self {
         Self { requests_per_minute: args.rpm, concurrent_tasks: args.concurrency }
+    }
+}
+
+/// How much of the account a run takes, and of money.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BoundArgs {
+    /// The part of the account this run takes; those of all runs on this machine must fit in 100%
+    #[arg(long, value_name = "P%", default_value = "100%", value_parser = share, help_heading = "Account")]
+    pub share: Share,
+    /// New attempts, each paid, at a task that failed through no fault of its own
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Money")]
+    pub paid_retries: u32,
+    /// Never spend more than this on this state file in all, what is in flight included
+    #[arg(long, value_name = "USD", value_parser = dollars, help_heading = "Money")]
+    pub max_cost: Option<Usd>,
+}
+
+impl BoundArgs {
+    /// What a run may use of what the account allows.
+    ///
+    /// # Errors
+    ///
+    /// The share leaves nothing of it.
+    pub fn of(&self, account: LimitArgs) -> Result<Limits, UsageError> {
+        self.share.of(account.into()).map_err(|error| UsageError(error.to_string()))
     }
 }
 
@@ -243,7 +262,7 @@ impl RunPlan {
             Destination::Api { base_url: args.connection.base_url(environment)?, key }
         };
         let time_scale = TimeScale::allowed(rehearsal.time_scale, destination.peer())?;
-        let limits = args.share.of(args.limits.into()).map_err(|error| UsageError(error.to_string()))?;
+        let limits = args.bounds.of(args.limits)?;
         let download = args.download.destination(&source, &paths.state, rehearsal.simulate)?;
         Ok(Self { source, paths, destination, time_scale, limits, download })
     }
@@ -271,11 +290,11 @@ impl RunArgs {
         Config {
             limits,
             cadence: self.poll,
-            retry: RetryPolicy { paid_retries: self.paid_retries, seed },
+            retry: RetryPolicy { paid_retries: self.bounds.paid_retries, seed },
             task_timeout: self.task_timeout,
             outage_timeout: self.outage_timeout,
             max_failures: self.max_failures.map(|most| most.of(samples)),
-            max_cost: self.max_cost,
+            max_cost: self.bounds.max_cost,
             max_duration: self.max_duration,
             collect_only: self.no_buy,
         }

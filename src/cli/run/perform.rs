@@ -123,7 +123,7 @@ impl Job<'_> {
 
     /// What the simulated account has: enough for whatever the sheet may cost.
     fn simulated_balance(&self, batch: &Batch) -> anyhow::Result<Usd> {
-        let attempts = u64::from(self.args.paid_retries) + 1;
+        let attempts = u64::from(self.args.bounds.paid_retries) + 1;
         let whole = batch.store().plan(&Selection::default(), self.args.price.list)?;
         let all = whole.iter().fold(batch.store().spending()?, |sum, line| sum + line.cost.times(attempts));
         Ok(all + Settings::default().balance)
@@ -142,7 +142,7 @@ impl Job<'_> {
         let account = account_of(state_home, &address, &key);
         let pace = self.limits.requests_per_minute;
         let holder = self.source.to_string();
-        let claim = Claim { share: self.args.share, burst: burst(pace).get(), holder: &holder };
+        let claim = Claim { share: self.args.bounds.share, burst: burst(pace).get(), holder: &holder };
         let part = Part::take(&account, claim)?;
         let clock = self.clock(&batch)?;
         let client = Client::new(base_url.clone(), key, Timeouts::default())?;
@@ -380,7 +380,7 @@ impl Job<'_> {
             sum.cost = sum.cost + line.cost;
         }
         let lines = by_mode.into_values().collect();
-        let purchase = Purchase { lines, balance, paid_retries: self.args.paid_retries };
+        let purchase = Purchase { lines, balance, paid_retries: self.args.bounds.paid_retries };
         if purchase.lines.is_empty() {
             return Ok(true);
         }
