@@ -207,7 +207,7 @@ fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
     assert_eq!(videos["whole_of_one"], 0, "each was cut once: {videos}");
 }
 
-/// A service that takes connections and never answers, as behind a broken firewall.
+/// A service that no longer answers, as behind a broken firewall.
 #[cfg(all(unix, feature = "bucket"))]
 #[test]
 fn a_bucket_that_never_answers_keeps_nobody_from_leaving() {
@@ -215,8 +215,7 @@ fn a_bucket_that_never_answers_keeps_nobody_from_leaving() {
     folder.write_sheet("p.csv", 1);
     let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
     assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let (endpoint, asked) = service(true);
     let variables = [
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
         ("AWS_ALLOW_HTTP", "true"),
@@ -224,9 +223,10 @@ fn a_bucket_that_never_answers_keeps_nobody_from_leaving() {
         ("AWS_SECRET_ACCESS_KEY", "b"),
     ];
     let bought = against(&server, "--download=s3://b/p");
-    for line in ["download p.csv --to s3://b/p --progress none", &bought] {
+    let later = format!("download p.csv --base-url {} --to s3://b/p --progress none", server.url());
+    for line in [&later, &bought] {
         let mut run = folder.start(line, &[&variables[..], &KEYED].concat());
-        let _never_answered = silent.accept().unwrap();
+        asked.recv_timeout(Duration::from_secs(30)).unwrap();
         run.signal("-INT");
         assert_eq!(run.wait(), Some(130), "{line}");
     }
@@ -240,22 +240,15 @@ fn a_bucket_without_room_is_not_fetched_for_again_and_again() {
     folder.write_sheet("p.csv", 12);
     let server = Server::start(&folder, "--time-scale 400 --video-bytes 5000..9000");
     assert_eq!(folder.run(&against(&server, ""), &KEYED).code(), Some(0));
-    let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", full.local_addr().unwrap());
-    let (put, puts) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in full.incoming() {
-            let put = put.clone();
-            std::thread::spawn(move || refuse_each_object(stream.unwrap(), &put));
-        }
-    });
+    let (endpoint, puts) = service(false);
     let variables = [
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
         ("AWS_ALLOW_HTTP", "true"),
         ("AWS_ACCESS_KEY_ID", "a"),
         ("AWS_SECRET_ACCESS_KEY", "b"),
     ];
-    let mut run = folder.start("download p.csv --to s3://b/p --progress none", &variables);
+    let line = format!("download p.csv --base-url {} --to s3://b/p --progress none", server.url());
+    let mut run = folder.start(&line, &variables);
     // Eight videos at once, then looks for room.
     for _ in 0..8 + 1 {
         puts.recv_timeout(Duration::from_secs(30)).unwrap();
@@ -265,9 +258,24 @@ fn a_bucket_without_room_is_not_fetched_for_again_and_again() {
     assert_eq!(server.judge()["videos"]["requests"], 8);
 }
 
-/// A service of S3 with nothing in it that takes nothing, on one connection; tells of each object.
 #[cfg(all(unix, feature = "bucket"))]
-fn refuse_each_object(stream: std::net::TcpStream, put: &std::sync::mpsc::Sender<()>) {
+fn service(silent: bool) -> (String, std::sync::mpsc::Receiver<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let tell = tell.clone();
+            std::thread::spawn(move || refuse_each_object(stream.unwrap(), silent, &tell));
+        }
+    });
+    (endpoint, told)
+}
+
+/// A service of S3 with nothing in it that takes no object, and tells of each; or that is `silent`, and
+/// tells of what it does not answer.
+#[cfg(all(unix, feature = "bucket"))]
+fn refuse_each_object(stream: std::net::TcpStream, silent: bool, told: &std::sync::mpsc::Sender<()>) {
     use std::io::{BufRead, BufReader, Read, Write};
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
@@ -287,8 +295,17 @@ fn refuse_each_object(stream: std::net::TcpStream, put: &std::sync::mpsc::Sender
             head += &line;
         }
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).unwrap();
-        let (status, body) = if head.starts_with("PUT") {
-            let _ = put.send(());
+        let (status, body) = if head.starts_with("POST") {
+            let body = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>u</UploadId>\
+                        </InitiateMultipartUploadResult>";
+            ("200 OK", body)
+        } else if head.starts_with("DELETE") {
+            ("204 No Content", "")
+        } else if head.starts_with("GET") && silent {
+            let _ = told.send(());
+            continue;
+        } else if head.starts_with("PUT") {
+            let _ = told.send(());
             ("403 Forbidden", "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>")
         } else if head.contains("uploads") {
             ("200 OK", "<ListMultipartUploadsResult></ListMultipartUploadsResult>")
