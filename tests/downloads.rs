@@ -257,7 +257,7 @@ fn a_bucket_without_room_is_not_fetched_for_again_and_again() {
     ];
     let mut run = folder.start("download p.csv --to s3://b/p --progress none", &variables);
     // Eight videos at once, then looks for room.
-    for _ in 0..8 + 1 {
+    for _ in 0..=8 {
         puts.recv_timeout(Duration::from_secs(30)).unwrap();
     }
     run.signal("-TERM");
