@@ -315,6 +315,8 @@ impl Loop {
             desk.stand(|all| all.waiting = (unsaved + made).saturating_sub(backlog.handed_out));
             let over = no_more && backlog.is_empty();
             if under_way.is_empty() && !desk.has_notes() && (stopping || over) {
+                // What was told to wait may have gone on since the last tick.
+                tell_pause(desk, &mut paused).await;
                 return Ok(());
             }
             tokio::select! {
