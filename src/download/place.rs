@@ -284,23 +284,24 @@ impl Place {
         text: Bytes,
         is_ours: impl Fn(&[u8]) -> bool,
     ) -> Result<(), PlaceError> {
-        match self.put(path, text.clone()).await {
-            Err(PlaceError::Taken { path: shown }) => match self {
-                Self::Folder(folder) => folder.replace_ours(path, text, is_ours).await,
-                #[cfg(feature = "bucket")]
-                Self::Bucket(bucket) => {
-                    let mut old = Vec::new();
-                    let read = bucket.read(path, |piece| {
-                        old.extend_from_slice(piece);
-                        if old.len() > LONGEST_SMALL { Err(io::Error::other("too long")) } else { Ok(()) }
-                    });
-                    if !matches!(read.await, Ok(true)) || !is_ours(&old) {
-                        return Err(PlaceError::Taken { path: shown });
-                    }
-                    bucket.replace(path, &mut &text[..]).await
+        let put = self.put(path, text.clone()).await;
+        if !matches!(put, Err(PlaceError::Taken { .. })) {
+            return put;
+        }
+        match self {
+            Self::Folder(folder) => folder.replace_ours(path, text, is_ours).await,
+            #[cfg(feature = "bucket")]
+            Self::Bucket(bucket) => {
+                let mut old = Vec::new();
+                let read = bucket.read(path, |piece| {
+                    old.extend_from_slice(piece);
+                    if old.len() > LONGEST_SMALL { Err(io::Error::other("too long")) } else { Ok(()) }
+                });
+                if !matches!(read.await, Ok(true)) || !is_ours(&old) {
+                    return put;
                 }
-            },
-            put => put,
+                bucket.replace(path, &mut &text[..]).await
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! length that costs a look at each name, or a list of a bucket; by hash, a reading of everything in a
 //! folder. What is in a folder and not whole makes way for what will be, and is kept.
 
+#[cfg(feature = "bucket")]
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -13,6 +14,7 @@ use std::path::Path;
 use futures::TryStreamExt as _;
 
 use super::DownloadError;
+use super::folder::Folder;
 use super::place::{Content, Found, Place, PlaceError};
 use super::sidecar::sidecar_path;
 use crate::store::{Files, PutBack, SavedFile};
@@ -55,14 +57,14 @@ pub(super) async fn survey(
         let mut back = Vec::new();
         for video in saved {
             let found = match look {
-                Look::Lengths => inventory.find(place, &video.file),
+                Look::Lengths => inventory.find(&video.file),
                 Look::Hashes => {
                     let SavedFile { path, bytes, sha256 } = &video.file;
                     place.find(path, Content { bytes: *bytes, sha256: *sha256 }).await?
                 }
             };
             match found {
-                Found::Same if sidecars && !inventory.has(place, &sidecar_path(&video.file.path)) => {
+                Found::Same if sidecars && !inventory.has(&sidecar_path(&video.file.path)) => {
                     back.push((video, PutBack::Undescribed));
                 }
                 Found::Same => {}
@@ -81,35 +83,43 @@ pub(super) async fn survey(
     }
 }
 
-/// What there is at a place, as far as that is not asked one by one: sixteen bytes for each object of a
-/// bucket.
-#[derive(Debug, Default)]
-struct Inventory {
-    names: HashSet<u64>,
-    lengths: HashSet<u64>,
+/// What there is at a place: asked one by one in a folder, listed of a bucket, sixteen bytes for each
+/// object.
+#[derive(Debug)]
+enum Inventory<'a> {
+    Folder(&'a Folder),
+    #[cfg(feature = "bucket")]
+    Bucket {
+        names: HashSet<u64>,
+        lengths: HashSet<u64>,
+    },
 }
 
-impl Inventory {
-    async fn of(place: &Place) -> Result<Self, PlaceError> {
+impl<'a> Inventory<'a> {
+    #[cfg_attr(
+        not(feature = "bucket"),
+        expect(clippy::unused_async, reason = "a bucket is asked for its list")
+    )]
+    async fn of(place: &'a Place) -> Result<Self, PlaceError> {
         match place {
-            Place::Folder(_) => Ok(Self::default()),
+            Place::Folder(folder) => Ok(Self::Folder(folder)),
             #[cfg(feature = "bucket")]
             Place::Bucket(bucket) => {
-                let mut inventory = Self::default();
+                let (mut names, mut lengths) = (HashSet::new(), HashSet::new());
                 let mut objects = std::pin::pin!(bucket.objects());
                 while let Some(object) = objects.try_next().await? {
-                    inventory.names.insert(short(&object.path, None));
-                    inventory.lengths.insert(short(&object.path, Some(object.bytes)));
+                    names.insert(short(&object.path, None));
+                    lengths.insert(short(&object.path, Some(object.bytes)));
                 }
-                Ok(inventory)
+                Ok(Self::Bucket { names, lengths })
             }
         }
     }
 
     /// A file of the same name and length is taken for the same.
-    fn find(&self, place: &Place, file: &SavedFile) -> Found {
-        match place {
-            Place::Folder(folder) => match fs::metadata(Path::new(folder.address()).join(&file.path)) {
+    fn find(&self, file: &SavedFile) -> Found {
+        match self {
+            Self::Folder(folder) => match fs::metadata(Path::new(folder.address()).join(&file.path)) {
                 Ok(found) if found.is_file() && found.len() == file.bytes => Found::Same,
                 Ok(_) => Found::Other,
                 Err(error) if is_absence(&error) => Found::Nothing,
@@ -117,22 +127,24 @@ impl Inventory {
                 Err(_) => Found::Same,
             },
             #[cfg(feature = "bucket")]
-            Place::Bucket(_) if self.lengths.contains(&short(&file.path, Some(file.bytes))) => Found::Same,
+            Self::Bucket { lengths, .. } if lengths.contains(&short(&file.path, Some(file.bytes))) => {
+                Found::Same
+            }
             #[cfg(feature = "bucket")]
-            Place::Bucket(_) if self.has(place, &file.path) => Found::Other,
+            Self::Bucket { .. } if self.has(&file.path) => Found::Other,
             #[cfg(feature = "bucket")]
-            Place::Bucket(_) => Found::Nothing,
+            Self::Bucket { .. } => Found::Nothing,
         }
     }
 
-    fn has(&self, place: &Place, path: &str) -> bool {
-        match place {
-            Place::Folder(folder) => {
+    fn has(&self, path: &str) -> bool {
+        match self {
+            Self::Folder(folder) => {
                 let found = Path::new(folder.address()).join(path).symlink_metadata();
                 !found.is_err_and(|error| is_absence(&error))
             }
             #[cfg(feature = "bucket")]
-            Place::Bucket(_) => self.names.contains(&short(path, None)),
+            Self::Bucket { names, .. } => names.contains(&short(path, None)),
         }
     }
 }
