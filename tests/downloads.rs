@@ -536,3 +536,18 @@ fn what_left_the_sheet_is_paid_for_and_downloaded_all_the_same() {
     assert_eq!(download.code(), Some(0), "{}", download.stderr());
     assert_eq!(whole_videos(&folder.path("p.videos")).len(), 3);
 }
+
+#[test]
+fn what_is_no_kind_of_place_is_a_usage_error_everywhere() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 1);
+    for line in [
+        "check p.csv --download=file:///films",
+        "run p.csv -n --download=file:///films",
+        "verify file:///films",
+    ] {
+        let told = folder.run(line, &[]);
+        assert_eq!(told.code(), Some(2), "{line}: {}", told.stderr());
+        assert!(told.stderr().contains("`file` is no kind of place"), "{line}: {}", told.stderr());
+    }
+}

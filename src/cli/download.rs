@@ -18,7 +18,7 @@ use super::{Environment, UsageError};
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
 use crate::clock::{Clock, Moment};
-use crate::download::{Asking, DownloadError, Look, PlaceError, Started};
+use crate::download::{Asking, Destination, DownloadError, Look, PlaceError, Started};
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, Stamp, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
@@ -227,7 +227,9 @@ fn as_said(stored: &BaseUrl, said: &BaseUrl, state: &Path) -> Result<(), UsageEr
 fn usual_place(state: &Path, store: &Store) -> anyhow::Result<String> {
     let beside = videos_of(&Source::Stdin, Some(state), false);
     let last = store.last_destination()?;
-    let is_gone = last.as_ref().is_some_and(|last| !last.contains("://") && !Path::new(last).is_dir());
+    let is_gone = last
+        .as_ref()
+        .is_some_and(|last| matches!(last.parse(), Ok(Destination::Folder(folder)) if !folder.is_dir()));
     let place = last.filter(|_| !is_gone || !beside.is_dir());
     let place = place.unwrap_or_else(|| beside.display().to_string());
     if is_in_folder_of(state, &place) {
@@ -248,9 +250,9 @@ fn usual_place(state: &Path, store: &Store) -> anyhow::Result<String> {
 /// Whether `place` is a folder inside the one of the state file.
 pub(super) fn is_in_folder_of(state: &Path, place: &str) -> bool {
     let folder = state.parent().unwrap_or(Path::new(""));
+    let Ok(Destination::Folder(place)) = place.parse() else { return false };
     // Relative ones are from the current folder.
-    let place_in_full = std::path::absolute(place);
-    !place.contains("://") && place_in_full.is_ok_and(|place| lies_inside(folder, &place))
+    std::path::absolute(place).is_ok_and(|place| lies_inside(folder, &place))
 }
 
 fn person(

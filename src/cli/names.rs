@@ -11,6 +11,7 @@ use super::UsageError;
 use super::run::write_problems;
 use super::sheet::Source;
 use crate::batch::Batch;
+use crate::download::{Destination, PlaceError};
 use crate::names::{EXTENSION, FileSystem, NameRule, Style, Template};
 use crate::report::Screen;
 use crate::report::wording::{Of, command_line};
@@ -55,8 +56,11 @@ impl NameArgs {
 ///
 /// Nothing can be written there.
 pub fn takes(style: Style, destination: &Path) -> anyhow::Result<FileSystem> {
-    if let Some((_, key)) = destination.to_str().and_then(|text| text.split_once("://")) {
-        return Ok(FileSystem::bucket(key.split_once('/').map_or("", |(_, prefix)| prefix)));
+    let named = destination.to_str().map(str::parse).transpose();
+    if let Some(Destination::Bucket { prefix }) =
+        named.map_err(|error: PlaceError| UsageError(error.to_string()))?
+    {
+        return Ok(FileSystem::bucket(&prefix));
     }
     match style {
         Style::Portable => Ok(FileSystem::bucket("")),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::UsageError;
 use super::exit::Exit;
-use crate::download::{Finding, Place, PlaceError, SUMS, Verified, verify};
+use crate::download::{Destination, Finding, Place, PlaceError, SUMS, Verified, verify};
 use crate::harmless::{self, Harmless};
 use crate::report::wording::{Count, Of, command_line};
 use crate::report::{Meter, Screen};
@@ -77,10 +77,12 @@ impl Report {
 ///
 /// There is no such place, no list, or it cannot be read.
 pub fn perform(args: &VerifyArgs, screen: &Screen, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
-    if !args.place.contains("://") && !std::path::Path::new(&args.place).is_dir() {
+    let unusable = |error: PlaceError| UsageError(error.to_string());
+    if let Destination::Folder(folder) = args.place.parse().map_err(unusable)?
+        && !folder.is_dir()
+    {
         return Err(UsageError(format!("{}: there is no such folder", args.place)).into());
     }
-    let unusable = |error: PlaceError| UsageError(error.to_string());
     let place = Place::open(&args.place).map_err(unusable)?;
     let jobs = args.jobs.unwrap_or_else(|| {
         let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

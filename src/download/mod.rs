@@ -16,6 +16,7 @@ mod bucket;
 #[cfg(feature = "bucket")]
 mod bucket_draft;
 mod desk;
+mod destination;
 mod folder;
 mod links;
 mod listing;
@@ -45,6 +46,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 #[cfg(feature = "bucket")]
 pub use bucket::{Bucket, Object};
+pub use destination::Destination;
 pub use folder::Folder;
 pub use links::Asking;
 pub use listing::ListingError;

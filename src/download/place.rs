@@ -14,6 +14,7 @@ use sha2::Sha256;
 use super::bucket::Bucket;
 #[cfg(feature = "bucket")]
 use super::bucket_draft;
+use super::destination::Destination;
 use super::folder::{self, Folder};
 
 /// Bytes that are put and removed again to see whether there is room.
@@ -172,19 +173,17 @@ impl Place {
     ///
     /// [`PlaceError::Unusable`] says why it is none.
     pub fn open(destination: &str) -> Result<Self, PlaceError> {
-        if let Some((scheme, _)) = destination.split_once("://") {
+        match destination.parse()? {
+            Destination::Folder(folder) => Folder::open(&folder).map(Self::Folder),
             #[cfg(feature = "bucket")]
-            if scheme == "s3" {
-                return Bucket::open(destination).map(Self::Bucket);
+            Destination::Bucket { .. } => Bucket::open(destination).map(Self::Bucket),
+            #[cfg(not(feature = "bucket"))]
+            Destination::Bucket { .. } => {
+                let why =
+                    "this program was built without buckets: build it with the feature `bucket`".to_owned();
+                Err(PlaceError::Unusable { place: destination.to_owned(), why })
             }
-            let why = if scheme == "s3" {
-                "this program was built without buckets: build it with the feature `bucket`".to_owned()
-            } else {
-                format!("`{scheme}` is no kind of place: name a folder, or s3://bucket/prefix")
-            };
-            return Err(PlaceError::Unusable { place: destination.to_owned(), why });
         }
-        Folder::open(destination.as_ref()).map(Self::Folder)
     }
 
     /// What the place is called in the state file: always the same for the same place.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::download::Destination;
 use crate::generation::Mode;
 use crate::names::nearest_folder;
 use crate::store::PlanLine;
@@ -46,7 +47,8 @@ impl Disk {
             Mode::Fast => bytes_per_video.fast,
         };
         let needed = lines.iter().map(|line| line.samples.saturating_mul(size(line.mode)));
-        let is_bucket = destination.to_str().is_some_and(|text| text.contains("://"));
+        let named = destination.to_str().map(str::parse::<Destination>);
+        let is_bucket = matches!(named, Some(Ok(Destination::Bucket { .. })));
         let free = || fs4::available_space(nearest_folder(destination).ok()?).ok();
         Self {
             destination: destination.display().to_string(),

@@ -15,6 +15,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::keys::{ACCOUNT, Key, Keys, OF_AN_ACCOUNT, is_of_a_project, nearest};
 use crate::cli::paths::lies_inside;
+use crate::download::{Destination, PlaceError};
 
 /// Longest file read, in bytes: a configuration is a page, and a wrong file may be anything.
 const LONGEST: u64 = 1 << 20;
@@ -214,7 +215,10 @@ impl Reading<'_> {
             return Ok(word);
         }
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let is_bucket = word.contains("://");
+        let is_bucket = match word.parse().map_err(|error: PlaceError| error.to_string())? {
+            Destination::Bucket { .. } => true,
+            Destination::Folder(_) => false,
+        };
         if self.whose == Whose::Project
             && (is_bucket || word.starts_with('~') || !stays_inside(folder, Path::new(&word)))
         {
@@ -406,6 +410,8 @@ mod tests {
             assert!(told.contains(&format!("`{place}` leads out of the folder")), "{told}");
             assert!(contents(&text, Whose::User).is_ok(), "{place}");
         }
+        let told = contents("download = 'file:///films'", Whose::User).unwrap_err();
+        assert!(told.starts_with("F/batchveo.toml:1: download: file:///films cannot be used"), "{told}");
         assert_eq!(words_of("download = 's3://bucket/mine'", "download"), ["s3://bucket/mine"]);
         assert!(words_of("download = '~/films'", "download").concat().ends_with("/home/films"));
         let key = |text| words_of(text, "api-key-file").concat();
