@@ -295,7 +295,11 @@ fn refuse_each_object(stream: std::net::TcpStream, silent: bool, told: &std::syn
             head += &line;
         }
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).unwrap();
-        let (status, body) = if head.starts_with("POST") {
+        let full = ("403 Forbidden", "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>");
+        // Whether no upload can begin either is for each service to say.
+        let (status, body) = if head.starts_with("POST") && !silent {
+            full
+        } else if head.starts_with("POST") {
             let body = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>u</UploadId>\
                         </InitiateMultipartUploadResult>";
             ("200 OK", body)
@@ -306,7 +310,7 @@ fn refuse_each_object(stream: std::net::TcpStream, silent: bool, told: &std::syn
             continue;
         } else if head.starts_with("PUT") {
             let _ = told.send(());
-            ("403 Forbidden", "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>")
+            full
         } else if head.contains("uploads") {
             ("200 OK", "<ListMultipartUploadsResult></ListMultipartUploadsResult>")
         } else if head.contains("list-type") {

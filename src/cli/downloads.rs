@@ -80,8 +80,11 @@ pub(super) async fn open(store: &Store, destination: &str) -> anyhow::Result<Pla
     let unusable = |error: PlaceError| UsageError(error.to_string());
     let place = Place::open(destination).map_err(unusable)?;
     let mark = store.files(place.address())?.mark()?;
-    place.probe(&mark).await.map_err(unusable)?;
-    Ok(place)
+    match place.probe(&mark).await {
+        // Downloads wait for room, and generation does not wait for them.
+        Err(error) if !error.is_full() => Err(unusable(error).into()),
+        Ok(()) | Err(_) => Ok(place),
+    }
 }
 
 /// Starts downloads of what `store` has and `place` has not.
