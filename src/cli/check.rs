@@ -416,8 +416,10 @@ fn tell(source: &Source, plan: &Plan, mut out: &mut dyn Write) -> anyhow::Result
     if let Some(images) = &plan.images {
         images.write(source, out)?;
     }
+    let flawed = plan.images.as_ref().map_or(0, |images| images.problem_count);
     if plan.problem_count == 0 {
-        writeln!(out, "The sheet is sound.")?;
+        let but = if flawed == 0 { "" } else { ", but for its images: mend those first" };
+        writeln!(out, "The sheet is sound{but}.")?;
         return Ok(());
     }
     let problems = Of(plan.problem_count, "problem");

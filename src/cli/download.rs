@@ -22,7 +22,7 @@ use crate::download::{Asking, Destination, DownloadError, Look, PlaceError, Star
 use crate::generation::Generation;
 use crate::job::{Failure, FailureKind, Limits, Stamp, TaskId};
 use crate::report::wording::{Bytes, Of, command_line};
-use crate::report::{Bar, Delivered, Fan, Interval, LoggedEvents, Outlook, Plain, ProgressStyle, Screen};
+use crate::report::{Delivered, Fan, Fetching, LoggedEvents, ProgressStyle, Screen};
 use crate::results;
 use crate::schedule::Halt;
 use crate::schedule::gate::{Gate, burst};
@@ -135,8 +135,7 @@ async fn fetch(
     let clock = Clock::real(batch.stamp_at(Moment::now())?, NonZeroU32::MIN);
     let limits = asked.limits;
     let gate = Gate::new(limits.requests_per_minute, clock.now());
-    let outlook = Outlook::new(limits, batch.store().tally(&crate::store::Selection::default())?.total());
-    let mut person = person(args.progress, &screen, &clock, outlook);
+    let mut person = person(args.progress, &screen);
     let errand = Errand { clock, gate, limits, downloads: inbox };
     let (stop, stopped) = oneshot::channel();
     let running = async {
@@ -158,7 +157,9 @@ async fn fetch(
     let store = finished.batch.store();
     let now = downloads::delivered(store, &address)?;
     let saved = finished.progress.downloads.map_or(0, |downloads| downloads.saved);
-    tell(&now, saved, stdout)?;
+    if !screen.is_quiet() {
+        tell(&now, saved, stdout)?;
+    }
     if saved > 0 {
         tell_results(store, state, &mut screen)?;
     }
@@ -255,17 +256,13 @@ pub(super) fn is_in_folder_of(state: &Path, place: &str) -> bool {
     std::path::absolute(place).is_ok_and(|place| lies_inside(folder, &place))
 }
 
-fn person(
-    style: ProgressStyle,
-    screen: &Screen,
-    clock: &Clock,
-    outlook: Outlook,
-) -> Box<dyn crate::event::EventSink + Send> {
-    match style.on(screen.shows_bars()) {
-        ProgressStyle::Bar => Box::new(Bar::new(screen, outlook)),
+/// Who tells the person: lines, also on a terminal, for what is fetched has no end in sight that a bar
+/// could show.
+fn person(style: ProgressStyle, screen: &Screen) -> Box<dyn crate::event::EventSink + Send> {
+    match style {
         ProgressStyle::None => Box::new(|_: &crate::event::RunEvent<'_>, _: &crate::event::Progress| {}),
-        ProgressStyle::Auto | ProgressStyle::Plain => {
-            Box::new(Plain::new(screen.clone(), Interval::for_clock(clock), outlook))
+        ProgressStyle::Auto | ProgressStyle::Bar | ProgressStyle::Plain => {
+            Box::new(Fetching::new(screen.notes()))
         }
     }
 }

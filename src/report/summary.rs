@@ -268,9 +268,9 @@ impl Summary {
         f.write_str(if self.simulated { ", simulated" } else { " at list price" })?;
         match (self.balance_before_usd, self.balance_after_usd) {
             (Some(before), Some(after)) => {
-                writeln!(f, "; the balance went from {} to {}", Money(before), Money(after))
+                writeln!(f, "\nBalance   from {} to {}", Money(before), Money(after))
             }
-            (Some(before), None) => writeln!(f, "; the balance was {} at the start", Money(before)),
+            (Some(before), None) => writeln!(f, "\nBalance   {} at the start", Money(before)),
             (None, _) => writeln!(f),
         }
     }

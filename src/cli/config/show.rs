@@ -1,6 +1,6 @@
 //! `config`: every setting and where it comes from; a file to start from.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -205,8 +205,11 @@ fn init(args: &InitArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
         return Ok(Exit::Succeeded);
     }
     let shown = || args.file.display().to_string();
+    if let Some(folder) = args.file.parent() {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     let mut file = OpenOptions::new().write(true).create_new(true).open(&args.file).with_context(shown)?;
     file.write_all(SAMPLE.as_bytes()).with_context(shown)?;
-    writeln!(Harmless(stdout), "{}: every line is a comment; take away what you want to set", shown())?;
+    writeln!(Harmless(stdout), "{}: every line is a comment; take the # away from what you want to set", shown())?;
     Ok(Exit::Succeeded)
 }

@@ -59,6 +59,10 @@ pub fn perform(
     }
     let RunPlan { source, paths, destination, time_scale, limits, download } =
         RunPlan::resolve(args, environment)?;
+    // A name mistyped leaves no state file behind.
+    if let Source::File(_) = &source {
+        drop(source.open(&args.sheet.options())?);
+    }
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
@@ -276,7 +280,7 @@ impl Job<'_> {
         };
         let results = self.paths.results.clone();
         if OutputFormat::of(&results).is_ok_and(|format| !format.grows()) {
-            writeln!(self.screen, "{} is written when the run ends.", results.display())?;
+            writeln!(self.screen.notes(), "{} is written when the run ends.", results.display())?;
         }
         let (prices, grace) = (args.price.list, args.grace);
         let run = Run {
