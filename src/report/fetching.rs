@@ -73,7 +73,8 @@ mod tests {
     fn nothing_is_told_of_buying() {
         let mut out = Vec::new();
         let mut fetching = Fetching::new(&mut out);
-        let standing = Downloads { waiting: 40, active: 8, saved: 12, bytes: 3_000_000, ..Downloads::default() };
+        let standing =
+            Downloads { waiting: 40, active: 8, saved: 12, bytes: 3_000_000, ..Downloads::default() };
         let at = |seconds| Progress {
             now: Stamp::BIRTH + Duration::from_secs(seconds),
             downloads: Some(standing),

@@ -210,6 +210,10 @@ fn init(args: &InitArgs, stdout: &mut dyn Write) -> anyhow::Result<Exit> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).open(&args.file).with_context(shown)?;
     file.write_all(SAMPLE.as_bytes()).with_context(shown)?;
-    writeln!(Harmless(stdout), "{}: every line is a comment; take the # away from what you want to set", shown())?;
+    writeln!(
+        Harmless(stdout),
+        "{}: every line is a comment; take the # away from what you want to set",
+        shown()
+    )?;
     Ok(Exit::Succeeded)
 }
