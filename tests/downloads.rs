@@ -46,6 +46,25 @@ fn drafts(folder: &Folder) -> usize {
     fs::read_dir(folder.path("p.videos/.batchveo")).unwrap().count()
 }
 
+/// Waits until so many drafts hold something of their videos.
+#[cfg(unix)]
+fn wait_for_parts(folder: &Folder, wanted: usize) {
+    let begun = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let is_part = entry.path().extension().is_some_and(|extension| extension == "part");
+        // One that was finished meanwhile has its name.
+        is_part && entry.metadata().is_ok_and(|draft| draft.len() > 0)
+    };
+    for _ in 0..500 {
+        let parts = fs::read_dir(folder.path("p.videos/.batchveo")).unwrap();
+        if parts.map(begun).filter(|begun| *begun).count() >= wanted {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{wanted} downloads never began");
+}
+
 /// `batchveo download` of the same sheet from the same server.
 fn fetched(server: &Server, rest: &str) -> String {
     format!("download p.csv --base-url {} --progress none {rest}", server.url())
@@ -197,6 +216,7 @@ fn an_interruption_ends_downloads_at_once_and_keeps_what_came() {
     let line = against(&server, "--download --events e.ndjson");
     let mut run = folder.start(&line, &KEYED);
     folder.wait_for_text("e.ndjson", "generation_over");
+    wait_for_parts(&folder, 4);
     run.signal("-INT");
     assert_eq!(run.wait(), Some(130));
     assert!(drafts(&folder) > 0, "nothing was kept");
