@@ -1,6 +1,7 @@
 //! `run`, from its arguments to its exit code: the order in which things are opened, asked and told.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,9 +60,9 @@ pub fn perform(
     }
     let RunPlan { source, paths, destination, time_scale, limits, download } =
         RunPlan::resolve(args, environment)?;
-    // A name mistyped leaves no state file behind.
-    if let Source::File(_) = &source {
-        drop(source.open(&args.sheet.options())?);
+    // A name mistyped leaves no state file behind. The sheet itself is read once, later.
+    if let Source::File(path) = &source {
+        fs::File::open(path).map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
     }
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
