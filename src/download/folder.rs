@@ -11,13 +11,18 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
-use super::place::{Content, DraftId, Found, LONGEST_SMALL, Origin, PlaceError, SOME_ROOM};
-use crate::clock::Moment;
+use super::place::{Content, DraftId, Found, LONGEST_SMALL, PlaceError, SOME_ROOM};
 use crate::names::DRAFTS;
+
+mod draft;
+#[cfg(test)]
+mod tests;
+
+pub(super) use draft::Draft;
+use draft::{Noted, boot};
 
 /// Bytes read at once to be hashed.
 const PIECE: usize = 256 * 1024;
@@ -275,133 +280,6 @@ enum Missing {
     Leave,
 }
 
-/// What is written down beside a draft.
-#[derive(Debug, Serialize, Deserialize)]
-struct Noted {
-    #[serde(flatten)]
-    origin: Origin,
-    /// Which start of the machine its bytes were written in, where there is a word for that.
-    boot: Option<String>,
-}
-
-/// Which start of which machine this is.
-fn boot() -> Option<String> {
-    Moment::now().boot.map(|boot| boot.id)
-}
-
-/// Writes a file in place of what is there: of a link itself, never of what it leads to.
-fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    File::create_new(path)?.write_all(bytes)
-}
-
-/// A video on its way into a folder.
-#[derive(Debug)]
-pub struct Draft {
-    folder: Folder,
-    file: File,
-    path: PathBuf,
-    /// Where its origin is written down.
-    noted: PathBuf,
-    have: u64,
-    origin: Option<Origin>,
-}
-
-impl Draft {
-    pub(super) const fn have(&self) -> u64 {
-        self.have
-    }
-
-    pub(super) const fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
-    }
-
-    pub(super) async fn hash(&mut self) -> Result<Sha256, PlaceError> {
-        let path = self.path.clone();
-        let hash = on_a_thread(move || hash_of(File::open(path)?));
-        hash.await.map_err(|error| self.folder.failed(&self.path, error))
-    }
-
-    pub(super) fn head(&mut self, length: usize) -> impl Future<Output = Result<Vec<u8>, PlaceError>> {
-        let mut head = Vec::with_capacity(length);
-        let read = File::open(&self.path).and_then(|file| {
-            let most = u64::try_from(length).unwrap_or(u64::MAX);
-            file.take(most).read_to_end(&mut head)
-        });
-        ready(read.map(|_| head).map_err(|error| self.folder.failed(&self.path, error)))
-    }
-
-    pub(super) fn restart(&mut self, origin: Origin) -> impl Future<Output = Result<(), PlaceError>> {
-        ready(self.restart_now(origin))
-    }
-
-    fn restart_now(&mut self, origin: Origin) -> Result<(), PlaceError> {
-        let failed = |error| self.folder.failed(&self.path, error);
-        // In this order: bytes whose origin is not known are never gone on with.
-        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed)?;
-        let noted = Noted { boot: boot(), origin };
-        let json = serde_json::to_vec(&noted).map_err(|error| failed(error.into()))?;
-        write_anew(&self.noted, &json).map_err(|error| self.folder.failed(&self.noted, error))?;
-        self.have = 0;
-        self.origin = Some(noted.origin);
-        Ok(())
-    }
-
-    /// In place: this goes to memory, and the disk is waited for when the draft is finished.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), PlaceError>> {
-        let written = self.file.write_all(bytes);
-        match written {
-            Ok(()) => self.have += u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            // Part of it may be there.
-            Err(_) => self.have = self.file.stream_position().unwrap_or(self.have),
-        }
-        ready(written.map_err(|error| self.folder.failed(&self.path, error)))
-    }
-
-    pub(super) async fn sync(&mut self) -> Result<(), PlaceError> {
-        let synced = match self.file.try_clone() {
-            Ok(file) => on_a_thread(move || file.sync_all()).await,
-            Err(error) => Err(error),
-        };
-        synced.map_err(|error| self.folder.failed(&self.path, error))
-    }
-
-    pub(super) async fn finish(mut self, path: &str) -> Result<(), PlaceError> {
-        let target = self.folder.walk(path, Missing::Make)?;
-        self.sync().await?;
-        let Self { folder, file, path: draft, noted, .. } = self;
-        let named = on_a_thread({
-            let target = target.clone();
-            move || {
-                let mut passing = TempPath::try_from_path(&draft)?;
-                passing.disable_cleanup(true);
-                name(passing, &target)?;
-                // A system that locks names with files lets go of this one.
-                drop(file);
-                let _ = fs::remove_file(noted);
-                sync_folder_of(&target)
-            }
-        });
-        named.await.map_err(|error| folder.not_named(&target, error))
-    }
-
-    /// It is there for the next process as it is.
-    pub(super) fn suspend(self) -> impl Future<Output = Result<(), PlaceError>> {
-        drop(self);
-        ready(Ok(()))
-    }
-
-    pub(super) fn abandon(self) -> impl Future<Output = Result<(), PlaceError>> {
-        let Self { folder, file, path, noted, .. } = self;
-        drop(file);
-        let _ = fs::remove_file(noted);
-        ready(fs::remove_file(&path).map_err(|error| folder.failed(&path, error)))
-    }
-}
-
 /// A file under a passing name, as readable as any file the user makes.
 fn passing_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -457,146 +335,4 @@ async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> (tempfile::TempDir, Folder) {
-        let outer = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&outer.path().join("made/here")).unwrap();
-        (outer, folder)
-    }
-
-    fn origin(link: &str) -> Origin {
-        Origin { link: link.into(), validator: None, total: None }
-    }
-
-    fn content(bytes: &[u8]) -> Content {
-        Content { bytes: bytes.len() as u64, sha256: Sha256::digest(bytes).into() }
-    }
-
-    #[tokio::test]
-    async fn a_draft_outlives_its_process_and_becomes_a_file_once() {
-        let (_outer, folder) = place();
-        let id = DraftId::new("s", "task", 1);
-        let mut draft = folder.begin(&id).await.unwrap();
-        assert_eq!((draft.have(), draft.origin()), (0, None));
-        draft.restart(origin("a")).await.unwrap();
-        draft.write(b"half").await.unwrap();
-        assert!(matches!(folder.begin(&id).await, Err(PlaceError::InUse { .. })));
-        drop(draft);
-
-        let mut draft = folder.begin(&id).await.unwrap();
-        assert_eq!((draft.have(), draft.origin()), (4, Some(&origin("a"))));
-        assert_eq!(draft.hash().await.unwrap().finalize(), Sha256::digest(b"half"));
-        draft.write(b" more").await.unwrap();
-        assert_eq!(draft.head(6).await.unwrap(), b"half m");
-        assert_eq!(folder.find("x/y/v.mp4", content(b"half more")).await.unwrap(), Found::Nothing);
-        draft.finish("x/y/v.mp4").await.unwrap();
-        assert_eq!(fs::read(folder.root.join("x/y/v.mp4")).unwrap(), b"half more");
-        assert_eq!(fs::read_dir(folder.root.join(DRAFTS)).unwrap().count(), 0, "something is left");
-        assert_eq!(folder.find("x/y/v.mp4", content(b"half more")).await.unwrap(), Found::Same);
-        assert_eq!(folder.find("x/y/v.mp4", content(b"half mOre")).await.unwrap(), Found::Other);
-
-        // What is there is never replaced, and the draft stays.
-        let mut draft = folder.begin(&id).await.unwrap();
-        draft.restart(origin("b")).await.unwrap();
-        draft.write(b"other").await.unwrap();
-        assert!(matches!(draft.finish("x/y/v.mp4").await, Err(PlaceError::Taken { .. })));
-        assert_eq!(fs::read(folder.root.join("x/y/v.mp4")).unwrap(), b"half more");
-        let draft = folder.begin(&id).await.unwrap();
-        assert_eq!(draft.have(), 5);
-        draft.abandon().await.unwrap();
-        assert_eq!(fs::read_dir(folder.root.join(DRAFTS)).unwrap().count(), 0, "something is left");
-    }
-
-    #[tokio::test]
-    async fn bytes_of_unknown_origin_are_not_gone_on_with() {
-        let (_outer, folder) = place();
-        let id = DraftId::new("s", "task", 1);
-        let mut draft = folder.begin(&id).await.unwrap();
-        draft.restart(origin("a")).await.unwrap();
-        draft.write(b"half").await.unwrap();
-        fs::remove_file(&draft.noted).unwrap();
-        drop(draft);
-        assert_eq!(folder.begin(&id).await.unwrap().have(), 0);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn bytes_of_before_a_start_of_the_machine_are_not_gone_on_with() {
-        let (_outer, folder) = place();
-        let id = DraftId::new("s", "task", 1);
-        let mut draft = folder.begin(&id).await.unwrap();
-        draft.restart(origin("a")).await.unwrap();
-        draft.write(b"half").await.unwrap();
-        let json = fs::read_to_string(&draft.noted).unwrap();
-        fs::write(&draft.noted, json.replace(&boot().unwrap(), "another")).unwrap();
-        drop(draft);
-        assert_eq!(folder.begin(&id).await.unwrap().have(), 0);
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn nothing_is_read_or_written_through_a_link_beside_a_draft() {
-        let (outer, folder) = place();
-        let id = DraftId::new("s", "task", 1);
-        let mut draft = folder.begin(&id).await.unwrap();
-        draft.restart(origin("a")).await.unwrap();
-        draft.write(b"half").await.unwrap();
-        let (noted, elsewhere) = (draft.noted.clone(), outer.path().join("mine"));
-        drop(draft);
-        fs::rename(&noted, &elsewhere).unwrap();
-        let mine = fs::read(&elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &noted).unwrap();
-        let mut draft = folder.begin(&id).await.unwrap();
-        assert_eq!((draft.have(), draft.origin()), (0, None));
-        draft.restart(origin("b")).await.unwrap();
-        assert_eq!(fs::read(&elsewhere).unwrap(), mine);
-        assert!(noted.symlink_metadata().unwrap().is_file());
-    }
-
-    #[tokio::test]
-    async fn small_files_are_put_once() {
-        let (_outer, folder) = place();
-        folder.put("a/b.json", Bytes::from_static(b"{}")).await.unwrap();
-        folder.put("a/b.json", Bytes::from_static(b"{}")).await.unwrap();
-        let other = folder.put("a/b.json", Bytes::from_static(b"[]")).await;
-        assert!(matches!(other, Err(PlaceError::Taken { .. })));
-        assert_eq!(fs::read(folder.root.join("a/b.json")).unwrap(), b"{}");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
-            let usual = folder.root.join("usual");
-            File::create(&usual).unwrap();
-            assert_eq!(mode(&folder.root.join("a/b.json")), mode(&usual));
-        }
-    }
-
-    #[tokio::test]
-    async fn nothing_lands_outside() {
-        let (outer, folder) = place();
-        for path in ["../v.mp4", "/v.mp4", "a/../../v.mp4", "a//v.mp4", "", ".", "a/.", ".batchveo/v.mp4"] {
-            let put = folder.put(path, Bytes::from_static(b"x")).await;
-            assert!(matches!(put, Err(PlaceError::NoName { .. })), "{path}: {put:?}");
-        }
-        #[cfg(unix)]
-        {
-            let elsewhere = outer.path().join("elsewhere");
-            fs::create_dir(&elsewhere).unwrap();
-            std::os::unix::fs::symlink(&elsewhere, folder.root.join("out")).unwrap();
-            fs::create_dir(folder.root.join("real")).unwrap();
-            std::os::unix::fs::symlink(folder.root.join("real"), folder.root.join("in")).unwrap();
-            let put = folder.put("out/v.mp4", Bytes::from_static(b"x")).await;
-            assert!(matches!(put, Err(PlaceError::Outside { .. })), "{put:?}");
-            let put = folder.put("out/deeper/v.mp4", Bytes::from_static(b"x")).await;
-            assert!(matches!(put, Err(PlaceError::Outside { .. })), "{put:?}");
-            folder.put("in/v.mp4", Bytes::from_static(b"x")).await.unwrap();
-            assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
-        }
-        drop(outer);
-    }
 }
