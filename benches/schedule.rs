@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use batchveo::api::{Polled, Submitted};
+use batchveo::api::{Polled, Stage, Submitted};
 use batchveo::job::{Attempt, SampleId, Stamp, TaskId, Usd, Video};
 use batchveo::schedule::gate::Gate;
 use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
@@ -84,7 +84,7 @@ fn drive(rows: i64) -> u64 {
                             Submitted::Accepted(TaskId::new("task_0123456789abcdef").expect("an id"));
                         Event::Submitted { sample, attempt: Attempt(1), answer }
                     } else if at < *slot {
-                        Event::Polled { sample, answer: Polled::Alive }
+                        Event::Polled { sample, answer: Polled::Alive(Stage::Processing) }
                     } else {
                         let urls = vec!["https://video.example/0123456789.mp4".to_owned()];
                         Event::Polled {

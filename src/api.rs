@@ -58,7 +58,7 @@ pub enum RefusalCause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Polled {
     /// Still being made. Any state that is not known to be an end means this.
-    Alive,
+    Alive(Stage),
     /// A video.
     Succeeded(Video),
     /// The API calls it a success and names no video.
@@ -73,6 +73,18 @@ pub enum Polled {
     KeyRefused(Failure),
     /// The look failed in another way; the task is as it was.
     Unclear(Failure),
+}
+
+/// How far a task is that is still being made, as far as the API says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stage {
+    /// It waits to be begun (`pending`).
+    Pending,
+    /// It is worked on (`processing`).
+    Processing,
+    /// In a state that no page names, or nothing is known of it.
+    #[default]
+    Unnamed,
 }
 
 /// A task that failed.

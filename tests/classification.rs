@@ -88,7 +88,7 @@ fn submitted(answer: &Submitted, status: u16) -> String {
 
 fn polled(answer: &Polled, status: u16) -> String {
     match answer {
-        Polled::Alive => "alive".into(),
+        Polled::Alive(_) => "alive".into(),
         Polled::Succeeded(video) => format!("SUCCEEDED {}", video.urls.join(" ")),
         Polled::SucceededWithoutUrl => "success without a video".into(),
         Polled::Failed(task) => format!("FAILED {:?}: {}", task.verdict, failure(&task.failure, status)),

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use batchveo::api::{Balance, Polled, RefusalCause, Submitted, VideoApi};
+use batchveo::api::{Balance, Polled, RefusalCause, Stage, Submitted, VideoApi};
 use batchveo::generation::{AspectRatio, Draft, Generation, GenerationType, Mode};
 use batchveo::job::{FailureKind, TaskId, Usd};
 use batchveo::veo::{ApiKey, BaseUrl, Client, Timeouts};
@@ -163,7 +163,7 @@ async fn requests_are_what_the_api_documents() {
 #[tokio::test]
 async fn answers_are_read() {
     let server = Server::answering("200 OK", "", r#"{"code":200,"data":{"state":"pending"}}"#);
-    assert_eq!(server.client().status(task("t")).await, Polled::Alive);
+    assert_eq!(server.client().status(task("t")).await, Polled::Alive(Stage::Pending));
     let server = Server::answering("200 OK", "", r#"{"code":200,"message":"success","data":12.3456}"#);
     assert_eq!(server.client().balance().await, Balance::Left(Some(Usd::from_micros(12_345_600))));
     let server = Server::answering("429 Too Many Requests", "Retry-After: 7\r\n", "");
@@ -250,7 +250,7 @@ async fn an_answer_that_came_while_this_process_was_stopped_is_heard() {
     let server = Server::new(Deed::Write(alive));
     let client = server.hasty_client();
     let (polled, ()) = tokio::join!(client.status(task("t")), stall(&server));
-    assert_eq!(polled, Polled::Alive);
+    assert_eq!(polled, Polled::Alive(Stage::Pending));
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn a_submission_on_a_used_connection_is_sent_once() {
     let kept = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{pending}", pending.len());
     let server = Server::new(Deed::WriteAndReadAnother(kept.into()));
     let client = server.client();
-    assert_eq!(client.status(task("t")).await, Polled::Alive);
+    assert_eq!(client.status(task("t")).await, Polled::Alive(Stage::Pending));
     assert_eq!(doubt(&client.submit(generation()).await), "connection");
     let requests = server.requests();
     assert_eq!(requests.len(), 2);

@@ -103,7 +103,7 @@ fn submitted(answer: &Submitted) -> String {
 
 fn polled(answer: &Polled) -> String {
     match answer {
-        Polled::Alive => "alive".into(),
+        Polled::Alive(_) => "alive".into(),
         Polled::Succeeded(_) => "succeeded".into(),
         Polled::SucceededWithoutUrl => "no url".into(),
         Polled::Failed(failed) => format!("failed {} {:?}", code(&failed.failure), failed.verdict),

@@ -40,7 +40,7 @@ pub(super) async fn ask(desk: &Desk, sample: SampleId, task: &TaskId) -> Result<
     let answer = desk.unless_stopped(answered).await?;
     Ok(match answer {
         Ok(Polled::Succeeded(video)) if !video.urls.is_empty() => Asked::Links(video.urls),
-        Ok(Polled::Succeeded(_) | Polled::SucceededWithoutUrl | Polled::Alive) => {
+        Ok(Polled::Succeeded(_) | Polled::SucceededWithoutUrl | Polled::Alive(_)) => {
             Asked::Later("the API names no link".to_owned())
         }
         Ok(Polled::NotFound(failure)) => Asked::No(format!("the API no longer knows the task ({failure})")),

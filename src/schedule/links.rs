@@ -53,7 +53,7 @@ impl Schedule {
         let illegal = || IllegalEvent { sample, event: "link seen", state: "not having its link looked at" };
         let looked = self.links.looking.remove(&sample).ok_or_else(illegal)?;
         match answer {
-            Polled::Alive
+            Polled::Alive(_)
             | Polled::Succeeded(_)
             | Polled::SucceededWithoutUrl
             | Polled::Failed(_)

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
-use crate::api::{Polled, Refusal, RefusalCause, Submitted, TaskFailure, Verdict};
+use crate::api::{Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, Verdict};
 use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 
 const PRICE: Usd = Usd::from_cents(20);
@@ -267,7 +267,7 @@ impl<'a> World<'a> {
                 failure: failure(FailureKind::Transient),
             }),
             15..=19 => Polled::NotFound(failure(FailureKind::Transient)),
-            _ if !over => Polled::Alive,
+            _ if !over => Polled::Alive(Stage::Processing),
             _ if fails => Polled::Failed(TaskFailure {
                 failure: failure(FailureKind::Transient),
                 verdict: if pick.is_multiple_of(2) { Verdict::MayRetry } else { Verdict::Final },
@@ -534,7 +534,7 @@ fn a_task_is_looked_at_by_the_vendors_schedule() {
     accept(&mut core, 1, Stamp::from_millis(100));
     let looks = actions(&mut core, Stamp::from_millis(100), Stamp::from_millis(200_000));
     assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [90_100], "{looks:?}");
-    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive }, Stamp::from_millis(90_200))
+    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, Stamp::from_millis(90_200))
         .unwrap();
     let looks = actions(&mut core, Stamp::from_millis(90_200), Stamp::from_millis(200_000));
     assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [95_100]);
@@ -715,7 +715,7 @@ fn what_there_were_too_many_of_is_told_by_the_looks() {
         actions(&mut core, Stamp::from_millis(89_000), later);
         for id in 1..=3 {
             let answer = if looks_pass {
-                Polled::Alive
+                Polled::Alive(Stage::Processing)
             } else {
                 let cause = RefusalCause::Rate;
                 let failure = failure(FailureKind::Transient);
@@ -951,7 +951,7 @@ fn a_task_from_the_state_file_has_its_whole_time_out_again() {
         for (millis, _) in actions(&mut core, at, at + Duration::from_secs(5)) {
             let answered = Stamp::from_millis(millis);
             // Slots are asked for as well.
-            let _ = core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive }, answered);
+            let _ = core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, answered);
         }
         at = at + Duration::from_secs(5);
     }
@@ -1096,9 +1096,9 @@ fn a_link_is_asked_for_after_everything_else_and_keeps_the_run() {
     let link = place(|action| matches!(action, Action::LookAtLink { .. })).unwrap();
     let last_submit = seen.iter().rposition(|(_, action)| matches!(action, Action::Submit { .. })).unwrap();
     assert!(last_submit < link, "{seen:?}");
-    let early = core.handle(Event::LinkSeen { sample: SampleId(1), answer: Polled::Alive }, now);
+    let early = core.handle(Event::LinkSeen { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, now);
     assert!(early.is_err(), "nobody asked for that");
-    core.handle(Event::LinkSeen { sample: SampleId(77), answer: Polled::Alive }, now).unwrap();
+    core.handle(Event::LinkSeen { sample: SampleId(77), answer: Polled::Alive(Stage::Processing) }, now).unwrap();
 }
 
 #[test]

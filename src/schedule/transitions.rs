@@ -208,7 +208,7 @@ impl Schedule {
         let last_chance = watch.last_chance;
         let looked = watch.last_look.unwrap_or(now);
         let tells = match &answer {
-            Polled::Alive
+            Polled::Alive(_)
             | Polled::Succeeded(_)
             | Polled::SucceededWithoutUrl
             | Polled::Failed(_)
@@ -235,12 +235,12 @@ impl Schedule {
             }
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
             _ if last_chance => self.leave(id),
-            Polled::Alive if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
+            Polled::Alive(_) if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
             Polled::SucceededWithoutUrl if overdue => {
                 let text = "the API calls the task a success and names no video";
                 self.end(id, Outcome::Lost(Failure::new(FailureKind::Timeout, None, text)), now);
             }
-            Polled::Alive | Polled::SucceededWithoutUrl => self.schedule_look(id),
+            Polled::Alive(_) | Polled::SucceededWithoutUrl => self.schedule_look(id),
             Polled::NotFound(failure) => self.not_found(id, failure, age, now),
             Polled::NotAnswered(refusal) => {
                 self.look_refused(&refusal, looked, now);

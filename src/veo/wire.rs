@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::classify::{self, Answer, Code};
-use crate::api::{Balance, Polled, Submitted, TaskFailure};
+use crate::api::{Balance, Polled, Stage, Submitted, TaskFailure};
 use crate::generation::{AspectRatio, Generation, GenerationType, Mode, Provider};
 use crate::job::{Failure, FailureKind, TaskId, UnixMillis, Usd, Video};
 
@@ -149,7 +149,11 @@ fn read_state(state: &str, data: &Value) -> Polled {
         return Polled::Failed(TaskFailure { failure, verdict, created, completed });
     }
     // `pending`, `processing`, and whatever the vendor adds next; `processing_r2` was seen.
-    Polled::Alive
+    Polled::Alive(match state {
+        state if state.eq_ignore_ascii_case("pending") => Stage::Pending,
+        state if state.eq_ignore_ascii_case("processing") => Stage::Processing,
+        _ => Stage::Unnamed,
+    })
 }
 
 /// The videos of a `resultJson`, which is documented as JSON in a string and was seen as an object.
@@ -344,8 +348,14 @@ mod tests {
 
     #[test]
     fn states_are_read_without_case_and_unknown_ones_are_alive() {
-        for state in ["pending", "processing", "processing_r2", " Queued ", "succes"] {
-            assert_eq!(look(&json!({"state": state})), Polled::Alive, "{state}");
+        for (state, stage) in [
+            ("pending", Stage::Pending),
+            ("Processing ", Stage::Processing),
+            ("processing_r2", Stage::Unnamed),
+            (" Queued ", Stage::Unnamed),
+            ("succes", Stage::Unnamed),
+        ] {
+            assert_eq!(look(&json!({"state": state})), Polled::Alive(stage), "{state}");
         }
         assert!(matches!(look(&json!({"state": " SUCCESS "})), Polled::SucceededWithoutUrl));
         assert!(matches!(look(&json!({"state": "Failed"})), Polled::Failed(_)));
@@ -353,7 +363,7 @@ mod tests {
             assert!(matches!(look(&data), Polled::Unclear(_)), "{data}");
         }
         let bare = read_status(&reply(200, &json!({"data": {"state": "pending"}})));
-        assert_eq!(bare, Polled::Alive);
+        assert_eq!(bare, Polled::Alive(Stage::Pending));
     }
 
     #[test]

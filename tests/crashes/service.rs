@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use batchveo::api::{Balance, Polled, Refusal, RefusalCause, Submitted, TaskFailure, VideoApi};
+use batchveo::api::{Balance, Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, VideoApi};
 use batchveo::clock::Clock;
 use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};
@@ -289,7 +289,7 @@ fn seen(fate: TaskFate, born: Stamp, now: Stamp, number: usize) -> Polled {
         return Polled::NotFound(failure(FailureKind::Transient, "no such task"));
     }
     if age < fate.lasts {
-        return Polled::Alive;
+        return Polled::Alive(Stage::Processing);
     }
     let (created, completed) = (Some(BIRTH.at(born)), Some(BIRTH.at(born + fate.lasts)));
     match fate.ending {
@@ -299,7 +299,7 @@ fn seen(fate: TaskFate, born: Stamp, now: Stamp, number: usize) -> Polled {
             Polled::Failed(TaskFailure { failure: failure(kind, "it failed"), verdict, created, completed })
         }
         Ending::WithoutUrl => Polled::SucceededWithoutUrl,
-        Ending::Never | Ending::Vanishes => Polled::Alive,
+        Ending::Never | Ending::Vanishes => Polled::Alive(Stage::Processing),
     }
 }
 

@@ -133,7 +133,7 @@ impl Answer {
         let state = self.envelope["data"]["state"].as_str().map(str::trim).filter(|state| !state.is_empty());
         let state = state.filter(|_| self.is_well());
         let read = match &polled {
-            Polled::Alive => state.filter(|state| !is(state, "success") && !is(state, "failed")),
+            Polled::Alive(_) => state.filter(|state| !is(state, "success") && !is(state, "failed")),
             Polled::Succeeded(video) => {
                 assert!(!video.urls.is_empty());
                 video.urls.iter().for_each(|url| check_url(url));
