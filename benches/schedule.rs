@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use batchveo::api::{Polled, Stage, Submitted};
+use batchveo::generation::{GenerationType, Kind, Mode};
 use batchveo::job::{Attempt, SampleId, Stamp, TaskId, Usd, Video};
 use batchveo::schedule::gate::Gate;
 use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
@@ -39,6 +40,7 @@ fn drive(rows: i64) -> u64 {
                         let sample = SampleId(next_row);
                         Event::Admitted(Entry {
                             sample,
+                            kind: Kind { mode: Mode::Fast, generation_type: GenerationType::Text },
                             attempts: 0,
                             paid_retries: 0,
                             price: Usd::ZERO,

@@ -148,6 +148,15 @@ pub enum GenerationType {
     Reference,
 }
 
+/// What decides how long a request takes to make, as far as it can be told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// Speed against quality.
+    pub mode: Mode,
+    /// What the video is made from.
+    pub generation_type: GenerationType,
+}
+
 impl GenerationType {
     /// The API's word.
     #[must_use]
@@ -346,6 +355,12 @@ impl Generation {
     #[must_use]
     pub const fn draft(&self) -> &Draft {
         &self.0
+    }
+
+    /// Its mode and type.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind { mode: self.0.mode, generation_type: self.0.generation_type }
     }
 
     /// The request of sample `index`, counted from 0: its seed, if any, grows by the index so that

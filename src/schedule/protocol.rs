@@ -5,6 +5,7 @@
 //! replays and what every reader of a run is told, so that there is one story.
 
 use crate::api::{Balance, Polled, Submitted};
+use crate::generation::Kind;
 use crate::job::{Attempt, Failure, Outcome, SampleId, Stamp, TaskId, Usd};
 
 /// A sample that is ready to be submitted.
@@ -12,6 +13,8 @@ use crate::job::{Attempt, Failure, Outcome, SampleId, Stamp, TaskId, Usd};
 pub struct Entry {
     /// Which.
     pub sample: SampleId,
+    /// What kind of video it asks for.
+    pub kind: Kind,
     /// Submissions so far that were accepted or are in doubt.
     pub attempts: u32,
     /// How many of those were made because the task before failed transiently.

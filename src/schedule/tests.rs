@@ -14,9 +14,11 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 use crate::api::{Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, Verdict};
+use crate::generation::{GenerationType, Kind, Mode};
 use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 
 const PRICE: Usd = Usd::from_cents(20);
+const KIND: Kind = Kind { mode: Mode::Fast, generation_type: GenerationType::Text };
 
 fn failure(kind: FailureKind) -> Failure {
     Failure::new(kind, None, "as the story wants")
@@ -418,6 +420,7 @@ impl<'a> World<'a> {
 fn entry(id: SampleId, stored: &Stored1, not_before: Stamp) -> Entry {
     Entry {
         sample: id,
+        kind: KIND,
         attempts: stored.attempts,
         paid_retries: stored.paid_retries,
         price: PRICE,
@@ -534,8 +537,11 @@ fn a_task_is_looked_at_by_the_vendors_schedule() {
     accept(&mut core, 1, Stamp::from_millis(100));
     let looks = actions(&mut core, Stamp::from_millis(100), Stamp::from_millis(200_000));
     assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [90_100], "{looks:?}");
-    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, Stamp::from_millis(90_200))
-        .unwrap();
+    core.handle(
+        Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) },
+        Stamp::from_millis(90_200),
+    )
+    .unwrap();
     let looks = actions(&mut core, Stamp::from_millis(90_200), Stamp::from_millis(200_000));
     assert_eq!(looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [95_100]);
 }
@@ -763,6 +769,7 @@ fn looks_that_tell_nothing_for_an_hour_end_the_watching() {
         for n in 1..=20 {
             let entry = Entry {
                 sample: SampleId(n),
+                kind: KIND,
                 attempts: 1,
                 paid_retries: 0,
                 price: PRICE,
@@ -942,7 +949,14 @@ fn a_task_from_the_state_file_has_its_whole_time_out_again() {
     let mut core = core(Config::default());
     // By a clock that jumped, a day ago.
     let now = Stamp::from_millis(86_400_000);
-    let entry = Entry { sample: SampleId(1), attempts: 1, paid_retries: 0, price: PRICE, not_before: now };
+    let entry = Entry {
+        sample: SampleId(1),
+        kind: KIND,
+        attempts: 1,
+        paid_retries: 0,
+        price: PRICE,
+        not_before: now,
+    };
     let task = TaskId::new("t1").unwrap();
     let stored = Stored::Running { task, accepted: Stamp::from_millis(1_000) };
     core.handle(Event::Restored(Restored { entry, stored }), now).unwrap();
@@ -951,7 +965,10 @@ fn a_task_from_the_state_file_has_its_whole_time_out_again() {
         for (millis, _) in actions(&mut core, at, at + Duration::from_secs(5)) {
             let answered = Stamp::from_millis(millis);
             // Slots are asked for as well.
-            let _ = core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, answered);
+            let _ = core.handle(
+                Event::Polled { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) },
+                answered,
+            );
         }
         at = at + Duration::from_secs(5);
     }
@@ -967,7 +984,14 @@ fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
     let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
     core.handle(Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer }, now).unwrap();
     let (spent, failures) = (core.spent, core.failures);
-    let entry = Entry { sample: SampleId(1), attempts: 1, paid_retries: 0, price: PRICE, not_before: now };
+    let entry = Entry {
+        sample: SampleId(1),
+        kind: KIND,
+        attempts: 1,
+        paid_retries: 0,
+        price: PRICE,
+        not_before: now,
+    };
     let task = TaskId::new("t1").unwrap();
     let found = |entry| Event::TaskFound { entry, task: task.clone(), put_back: false };
     core.handle(found(entry), now).unwrap();
@@ -1096,9 +1120,11 @@ fn a_link_is_asked_for_after_everything_else_and_keeps_the_run() {
     let link = place(|action| matches!(action, Action::LookAtLink { .. })).unwrap();
     let last_submit = seen.iter().rposition(|(_, action)| matches!(action, Action::Submit { .. })).unwrap();
     assert!(last_submit < link, "{seen:?}");
-    let early = core.handle(Event::LinkSeen { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, now);
+    let early =
+        core.handle(Event::LinkSeen { sample: SampleId(1), answer: Polled::Alive(Stage::Processing) }, now);
     assert!(early.is_err(), "nobody asked for that");
-    core.handle(Event::LinkSeen { sample: SampleId(77), answer: Polled::Alive(Stage::Processing) }, now).unwrap();
+    core.handle(Event::LinkSeen { sample: SampleId(77), answer: Polled::Alive(Stage::Processing) }, now)
+        .unwrap();
 }
 
 #[test]

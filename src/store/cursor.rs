@@ -82,6 +82,7 @@ impl Cursor {
             let generation: Generation = serde_json::from_str(row.get_ref(5)?.as_str().unwrap_or(""))?;
             let entry = Entry {
                 sample: SampleId(row.get(0)?),
+                kind: generation.kind(),
                 attempts: row.get(2)?,
                 paid_retries: row.get(3)?,
                 price: self.prices.of(generation.draft().mode),

@@ -16,7 +16,10 @@ struct Watched {
     index: u32,
     state: State,
     removed: bool,
-    entry: Entry,
+    attempts: u32,
+    paid_retries: u32,
+    not_before: Stamp,
+    sample: SampleId,
     submitted: Option<Stamp>,
     accepted: Option<Stamp>,
     task: Option<String>,
@@ -44,27 +47,24 @@ impl Store {
         let mut rows = statement.query(())?;
         let mut restored = Vec::new();
         while let Some(row) = rows.next()? {
-            restored.push(Watched::read(row, prices)?.restore(prices)?);
+            restored.push(Watched::read(row)?.restore(prices)?);
         }
         Ok(restored)
     }
 }
 
 impl Watched {
-    fn read(row: &Row<'_>, prices: PriceList) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let stamp = |column| row.get(column).map(|millis: Option<i64>| millis.map(stamp));
         Ok(Self {
             line: unsigned(row.get(1)?),
             index: row.get(2)?,
             state: row.get(3)?,
             removed: row.get(4)?,
-            entry: Entry {
-                sample: SampleId(row.get(0)?),
-                attempts: row.get(5)?,
-                paid_retries: row.get(6)?,
-                price: prices.fast,
-                not_before: super::restore::stamp(row.get(7)?),
-            },
+            sample: SampleId(row.get(0)?),
+            attempts: row.get(5)?,
+            paid_retries: row.get(6)?,
+            not_before: super::restore::stamp(row.get(7)?),
             submitted: stamp(8)?,
             accepted: stamp(9)?,
             task: row.get(10)?,
@@ -96,11 +96,14 @@ impl Watched {
         };
         let json = self.generation.as_deref().ok_or_else(|| damaged("without a request"))?;
         let generation = serde_json::from_str::<Generation>(json)?.sample(self.index);
-        let mut entry = self.entry;
-        entry.price = prices.of(generation.draft().mode);
-        if self.removed {
-            entry.paid_retries = u32::MAX;
-        }
+        let entry = Entry {
+            sample: self.sample,
+            kind: generation.kind(),
+            attempts: self.attempts,
+            paid_retries: if self.removed { u32::MAX } else { self.paid_retries },
+            price: prices.of(generation.draft().mode),
+            not_before: self.not_before,
+        };
         Ok((Restored { entry, stored }, generation))
     }
 }
