@@ -6,11 +6,37 @@
 //! state or the balance may be repeated at will. Dropping a future of [`VideoApi::submit`] before
 //! it is ready leaves the submission in doubt.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use crate::generation::Generation;
 use crate::job::{Failure, TaskId, UnixMillis, Usd, Video};
+
+/// Where the API is asked to tell that a task has ended. Whoever knows it can speak for the API, so it
+/// is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallbackUrl(String);
+
+impl CallbackUrl {
+    /// The address, as it is to be sent.
+    #[must_use]
+    pub const fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The address, for the request and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallbackUrl(..)")
+    }
+}
 
 /// What a submission came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +153,13 @@ pub enum Balance {
 /// Implementations send exactly one request per call: no retries and no redirects of their own,
 /// since either would pass the limits unseen.
 pub trait VideoApi {
-    /// Asks for one video. **Not** safe to repeat.
-    fn submit(&self, generation: Generation) -> impl Future<Output = Submitted> + Send;
+    /// Asks for one video, and to be told at `callback`, if it is given, when its task has ended.
+    /// **Not** safe to repeat.
+    fn submit(
+        &self,
+        generation: Generation,
+        callback: Option<CallbackUrl>,
+    ) -> impl Future<Output = Submitted> + Send;
 
     /// Asks how a task is. Safe to repeat.
     fn status(&self, task: TaskId) -> impl Future<Output = Polled> + Send;

@@ -137,7 +137,7 @@ fn doubt(answer: &Submitted) -> &str {
 async fn requests_are_what_the_api_documents() {
     let server = Server::answering("200 OK", "", r#"{"code":200,"data":{"taskId":"task_1"}}"#);
     let client = server.client();
-    assert_eq!(client.submit(generation()).await, Submitted::Accepted(task("task_1")));
+    assert_eq!(client.submit(generation(), None).await, Submitted::Accepted(task("task_1")));
     drop(client.status(task("a b&c/é")).await);
     drop(client.balance().await);
     let host = server.base.to_string().replace("http://", "");
@@ -167,7 +167,7 @@ async fn answers_are_read() {
     let server = Server::answering("200 OK", "", r#"{"code":200,"message":"success","data":12.3456}"#);
     assert_eq!(server.client().balance().await, Balance::Left(Some(Usd::from_micros(12_345_600))));
     let server = Server::answering("429 Too Many Requests", "Retry-After: 7\r\n", "");
-    let Submitted::NotAccepted(refusal) = server.client().submit(generation()).await else { panic!() };
+    let Submitted::NotAccepted(refusal) = server.client().submit(generation(), None).await else { panic!() };
     assert_eq!((refusal.cause, refusal.retry_after), (RefusalCause::Rate, Some(Duration::from_secs(7))));
     let Polled::NotAnswered(refusal) = server.client().status(task("t")).await else { panic!() };
     assert_eq!((refusal.cause, refusal.retry_after), (RefusalCause::Rate, Some(Duration::from_secs(7))));
@@ -181,7 +181,7 @@ async fn what_was_never_sent_is_not_in_doubt() {
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
     };
     let client = Client::new(base, ApiKey::new(KEY).unwrap(), Timeouts::default()).unwrap();
-    let Submitted::NotAccepted(refusal) = client.submit(generation()).await else { panic!() };
+    let Submitted::NotAccepted(refusal) = client.submit(generation(), None).await else { panic!() };
     assert_eq!(refusal.cause, RefusalCause::Connect);
     assert_eq!(refusal.failure.code.as_deref(), Some("connect"));
     assert!(refusal.failure.message.starts_with("no connection: "), "{}", refusal.failure);
@@ -199,7 +199,7 @@ async fn a_connection_that_cannot_be_made_in_time_was_never_sent_either() {
     let connect = Duration::from_millis(100);
     let client =
         Client::new(base, ApiKey::new(KEY).unwrap(), Timeouts { connect, ..Timeouts::default() }).unwrap();
-    let Submitted::NotAccepted(refusal) = client.submit(generation()).await else { panic!() };
+    let Submitted::NotAccepted(refusal) = client.submit(generation(), None).await else { panic!() };
     assert_eq!(refusal.cause, RefusalCause::Connect);
 }
 
@@ -218,7 +218,7 @@ async fn what_was_sent_and_not_answered_is_in_doubt() {
     join_all(cases.map(|(deed, code)| async move {
         let server = Server::new(deed);
         let client = if code == "timeout" { server.hasty_client() } else { server.client() };
-        assert_eq!(doubt(&client.submit(generation()).await), code);
+        assert_eq!(doubt(&client.submit(generation(), None).await), code);
         assert_eq!(server.requests().len(), 1, "sent once, whatever happens");
         let (polled, balance) = tokio::join!(client.status(task("t")), client.balance());
         let Polled::Unclear(failure) = polled else { panic!() };
@@ -243,7 +243,7 @@ async fn an_answer_that_came_while_this_process_was_stopped_is_heard() {
     let accepted = answer("200 OK", "", r#"{"code":200,"data":{"taskId":"task_1"}}"#);
     let server = Server::new(Deed::Write(accepted));
     let client = server.hasty_client();
-    let (submitted, ()) = tokio::join!(client.submit(generation()), stall(&server));
+    let (submitted, ()) = tokio::join!(client.submit(generation(), None), stall(&server));
     assert_eq!(submitted, Submitted::Accepted(task("task_1")));
 
     let alive = answer("200 OK", "", r#"{"code":200,"data":{"state":"pending"}}"#);
@@ -260,7 +260,7 @@ async fn a_submission_on_a_used_connection_is_sent_once() {
     let server = Server::new(Deed::WriteAndReadAnother(kept.into()));
     let client = server.client();
     assert_eq!(client.status(task("t")).await, Polled::Alive(Stage::Pending));
-    assert_eq!(doubt(&client.submit(generation()).await), "connection");
+    assert_eq!(doubt(&client.submit(generation(), None).await), "connection");
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert!(requests[1].starts_with("POST "), "on the connection of the first");
@@ -270,11 +270,11 @@ async fn a_submission_on_a_used_connection_is_sent_once() {
 async fn half_a_refusal_is_a_refusal() {
     let whole = answer("401 Unauthorized", "", r#"{"code":401,"message":"Invalid or missing API key"}"#);
     let server = Server::new(Deed::Write(whole[..whole.len() - 9].to_vec()));
-    let Submitted::KeyRefused(failure) = server.client().submit(generation()).await else { panic!() };
+    let Submitted::KeyRefused(failure) = server.client().submit(generation(), None).await else { panic!() };
     assert_eq!(failure.code.as_deref(), Some("http_401"));
     let whole = answer("500 Internal Server Error", "", r#"{"code":500,"message":"oh"}"#);
     let server = Server::new(Deed::Write(whole[..whole.len() - 9].to_vec()));
-    assert_eq!(doubt(&server.client().submit(generation()).await), "http_500");
+    assert_eq!(doubt(&server.client().submit(generation(), None).await), "http_500");
 }
 
 #[tokio::test]
@@ -282,7 +282,10 @@ async fn redirects_are_not_followed() {
     let elsewhere = Server::answering("200 OK", "", r#"{"code":200,"data":{"taskId":"task_1"}}"#);
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let server = Server::answering(status, &format!("location: {}/x\r\n", elsewhere.base), "");
-        assert_eq!(doubt(&server.client().submit(generation()).await), format!("http_{}", &status[..3]));
+        assert_eq!(
+            doubt(&server.client().submit(generation(), None).await),
+            format!("http_{}", &status[..3])
+        );
         assert!(matches!(server.client().status(task("t")).await, Polled::Unclear(_)));
         assert_eq!(server.requests().len(), 2);
     }
@@ -296,9 +299,9 @@ async fn bodies_are_read_up_to_a_bound() {
     let head = |status: &str| format!("HTTP/1.1 {status}\r\n\r\n").into_bytes();
     let endless = |status: &str, body: &str| Deed::WriteAndStall([head(status), body.into()].concat());
     let server = Server::new(endless("200 OK", &format!(r#"{{"code":200,"data":{{"taskId":"{long}"#)));
-    assert_eq!(doubt(&server.client().submit(generation()).await), "http_200");
+    assert_eq!(doubt(&server.client().submit(generation(), None).await), "http_200");
     let server = Server::new(endless("400 Bad Request", &long));
-    assert!(matches!(server.client().submit(generation()).await, Submitted::Rejected(_)));
+    assert!(matches!(server.client().submit(generation(), None).await, Submitted::Rejected(_)));
     let server = Server::new(endless("200 OK", &long));
     let Polled::Unclear(failure) = server.client().status(task("t")).await else { panic!() };
     assert!(failure.message.len() < 400);
@@ -367,12 +370,12 @@ async fn the_key_is_nowhere_however_the_api_echoes_it() {
     ] {
         let server = Server::answering(status, &format!("x-echo: {KEY}\r\nlocation: /{KEY}\r\n"), &body);
         let client = server.client();
-        said.push(format!("{:?}", client.submit(generation()).await));
+        said.push(format!("{:?}", client.submit(generation(), None).await));
         said.push(format!("{:?}", client.status(task("task_1")).await));
         said.push(format!("{:?} {client:?}", client.balance().await));
     }
     let server = Server::new(Deed::Write(format!("not HTTP {KEY}\r\n\r\n").into()));
-    said.push(format!("{:?}", server.client().submit(generation()).await));
+    said.push(format!("{:?}", server.client().submit(generation(), None).await));
 
     let said = said.join("\n");
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use batchveo::api::{Balance, Polled, Stage, Submitted, VideoApi};
+use batchveo::api::{Balance, CallbackUrl, Polled, Stage, Submitted, VideoApi};
 use batchveo::batch::{Batch, BatchError, Finished, Run};
 use batchveo::clock::Clock;
 use batchveo::engine::{FromDownloads, MESSAGES_WAITING};
@@ -198,7 +198,7 @@ struct Silent {
 }
 
 impl VideoApi for Silent {
-    async fn submit(&self, _: Generation) -> Submitted {
+    async fn submit(&self, _: Generation, _: Option<CallbackUrl>) -> Submitted {
         self.clock.sleep(Duration::from_secs(60)).await;
         Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "no answer within 60 s"))
     }
@@ -234,7 +234,7 @@ struct BreaksOff {
 }
 
 impl VideoApi for BreaksOff {
-    async fn submit(&self, generation: Generation) -> Submitted {
+    async fn submit(&self, generation: Generation, _: Option<CallbackUrl>) -> Submitted {
         self.prompts.lock().unwrap().push(generation);
         Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "the connection broke"))
     }

@@ -45,7 +45,7 @@ impl World {
     }
 
     async fn submit(&self, prompt: &str) -> Submitted {
-        self.run(self.simulator.submit(generation(prompt))).await
+        self.run(self.simulator.submit(generation(prompt), None)).await
     }
 
     async fn buy(&self, prompt: &str) -> TaskId {

@@ -186,7 +186,7 @@ async fn what_a_fault_does_to_a_real_connection() {
     ] {
         let server = Server::with(fault, Clock::virtual_from(Stamp::BIRTH)).await;
         let client = server.batchveo(Timeouts::default());
-        let Submitted::InDoubt(failure) = client.submit(generation()).await else { panic!("{fault}") };
+        let Submitted::InDoubt(failure) = client.submit(generation(), None).await else { panic!("{fault}") };
         assert_eq!(failure.code.as_deref(), Some(code), "{fault}: {failure}");
         let Polled::Unclear(failure) = client.status(task.clone()).await else { panic!("{fault}") };
         assert_eq!(failure.code.as_deref(), Some(code), "{fault}: {failure}");
@@ -244,7 +244,7 @@ async fn an_answer_slower_than_the_time_out_is_in_doubt_and_bought() {
     let server = Server::with("what='slow'; by='1h'; accepted=1", real).await;
     let submit = Duration::from_millis(200);
     let client = server.batchveo(Timeouts { submit, ..Timeouts::default() });
-    let Submitted::InDoubt(failure) = client.submit(generation()).await else { panic!() };
+    let Submitted::InDoubt(failure) = client.submit(generation(), None).await else { panic!() };
     assert_eq!(failure.code.as_deref(), Some("timeout"));
     assert_eq!(server.simulator.verdict().unwrap().accepted, 1);
 }
@@ -267,7 +267,7 @@ async fn an_outage_closes_the_port_and_breaks_what_is_open() {
         }
         assert!(matches!(answer, Polled::Unclear(_) | Polled::NotFound(_)), "{answer:?}");
     }
-    let Submitted::NotAccepted(refusal) = client.submit(generation()).await else { panic!() };
+    let Submitted::NotAccepted(refusal) = client.submit(generation(), None).await else { panic!() };
     assert_eq!(refusal.cause, RefusalCause::Connect);
     let verdict = server.simulator.verdict().unwrap();
     assert_eq!((verdict.accepted, verdict.counts.submissions), (0, 0));
@@ -282,7 +282,7 @@ async fn after_an_outage_the_port_is_open_again() {
         refused += 1;
     }
     assert!(refused > 0);
-    assert!(matches!(client.submit(generation()).await, Submitted::Accepted(_)));
+    assert!(matches!(client.submit(generation(), None).await, Submitted::Accepted(_)));
 }
 
 #[tokio::test]

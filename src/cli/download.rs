@@ -15,7 +15,7 @@ use super::run::{account_of, state_home};
 use super::sheet::Source;
 use super::signals::{Leave, Signals, heed, sent};
 use super::{Environment, UsageError};
-use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use crate::batch::{Batch, Errand};
 use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Destination, DownloadError, Look, PlaceError, Started};
@@ -360,7 +360,7 @@ fn nobody_is_asked() -> Failure {
 }
 
 impl VideoApi for MaybeApi {
-    async fn submit(&self, _: Generation) -> Submitted {
+    async fn submit(&self, _: Generation, _: Option<CallbackUrl>) -> Submitted {
         Submitted::KeyRefused(nobody_is_asked())
     }
 

@@ -428,7 +428,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         }
         let generation = self.generations.get(&sample).cloned().ok_or(EngineError::NoRequest(sample))?;
         self.books.request(now);
-        let submission = self.api.submit(generation);
+        let submission = self.api.submit(generation, None);
         self.calls.push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
         Ok(())
     }

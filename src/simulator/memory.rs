@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::{Answer, Caller, Delivery, Model, Simulator};
-use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
 use crate::job::{Stamp, TaskId};
 use crate::veo::{self, Reply, Silence};
@@ -47,8 +47,8 @@ impl Simulator {
 }
 
 impl VideoApi for Simulator {
-    async fn submit(&self, generation: Generation) -> Submitted {
-        let body = veo::encode_submission(&generation);
+    async fn submit(&self, generation: Generation, callback: Option<CallbackUrl>) -> Submitted {
+        let body = veo::encode_submission(&generation, callback.as_ref());
         let ask = |model: &mut Model, now| model.generate(Caller::InProcess, &body, now);
         match self.exchange(self.timeouts.submit, ask).await {
             Ok(reply) => veo::read_submission(&reply),
@@ -124,7 +124,7 @@ mod tests {
     async fn what_the_client_encodes_is_accepted_and_known_by_its_hash() {
         let (simulator, clock) = simulator();
         for generation in generations() {
-            let Submitted::Accepted(task) = run(&clock, simulator.submit(generation)).await else {
+            let Submitted::Accepted(task) = run(&clock, simulator.submit(generation, None)).await else {
                 panic!("not accepted")
             };
             let look = run(&clock, simulator.status(task.clone())).await;
@@ -153,7 +153,7 @@ mod tests {
         let (simulator, _clock) = simulator();
         let generation = generations().remove(0);
         {
-            let submission = simulator.submit(generation);
+            let submission = simulator.submit(generation, None);
             tokio::pin!(submission);
             assert!(futures::poll!(&mut submission).is_pending());
         }

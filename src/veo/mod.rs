@@ -21,7 +21,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url, redirect, retry};
 
-use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
 use crate::job::TaskId;
 
@@ -207,13 +207,13 @@ async fn answer_within<T>(timeout: Duration, exchange: impl Future<Output = T>) 
 }
 
 impl VideoApi for Client {
-    async fn submit(&self, generation: Generation) -> Submitted {
+    async fn submit(&self, generation: Generation, callback: Option<CallbackUrl>) -> Submitted {
         tracing::debug!(path = self.generate.path(), "POST");
         let request = self
             .http
             .post(self.generate.clone())
             .header(CONTENT_TYPE, "application/json")
-            .body(encode_submission(&generation));
+            .body(encode_submission(&generation, callback.as_ref()));
         match self.exchange(request, self.timeouts.submit).await {
             Ok(reply) => read_submission(&reply),
             Err((silence, detail)) => silence.submission(&detail),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::classify::{self, Answer, Code};
-use crate::api::{Balance, Polled, Stage, Submitted, TaskFailure};
+use crate::api::{Balance, CallbackUrl, Polled, Stage, Submitted, TaskFailure};
 use crate::generation::{AspectRatio, Generation, GenerationType, Mode, Provider};
 use crate::job::{Failure, FailureKind, TaskId, UnixMillis, Usd, Video};
 
@@ -39,6 +39,8 @@ pub struct Reply {
 struct Submission<'a> {
     request_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    callback_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<Provider>,
     input: Input<'a>,
 }
@@ -59,16 +61,17 @@ struct Input<'a> {
     seed: Option<u64>,
 }
 
-/// The body that asks for one video, as JSON.
+/// The body that asks for one video, as JSON; with `callback`, also to be told there that it is made.
 ///
 /// # Panics
 ///
 /// Never: the body is made of strings and numbers alone.
 #[must_use]
-pub fn encode_submission(generation: &Generation) -> Vec<u8> {
+pub fn encode_submission(generation: &Generation, callback: Option<&CallbackUrl>) -> Vec<u8> {
     let draft = generation.draft();
     let submission = Submission {
-        request_type: "async",
+        request_type: if callback.is_some() { "callback" } else { "async" },
+        callback_url: callback.map(CallbackUrl::expose),
         provider: draft.provider,
         input: Input {
             mode: draft.mode,
@@ -309,7 +312,7 @@ mod tests {
     }
 
     fn sent(draft: Draft) -> String {
-        String::from_utf8(encode_submission(&draft.check().unwrap())).unwrap()
+        String::from_utf8(encode_submission(&draft.check().unwrap(), None)).unwrap()
     }
 
     #[test]
@@ -326,6 +329,16 @@ mod tests {
         reference.watermark = Some(String::new());
         reference.seed = Some(u64::MAX);
         insta::assert_snapshot!(sent(reference), @r#"{"request_type":"async","provider":"official","input":{"mode":"fast","prompt":"un chat \"très\" calme\n","generationType":"REFERENCE_2_VIDEO","image_urls":["https://a.example/1.png"],"aspect_ratio":"16:9","watermark":"","seed":18446744073709551615}}"#);
+    }
+
+    #[test]
+    fn a_submission_says_where_to_call_back() {
+        let url = CallbackUrl::new("https://hooks.example/veo?batchveo=1".into());
+        let generation = draft(GenerationType::Text, &[]).check().unwrap();
+        let sent = String::from_utf8(encode_submission(&generation, Some(&url))).unwrap();
+        let callback = r#"{"request_type":"callback","callback_url":"https://hooks.example/veo?batchveo=1","input":{"mode""#;
+        assert!(sent.starts_with(callback), "{sent}");
+        assert!(!format!("{url:?}").contains("hooks"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use batchveo::api::{Balance, Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, VideoApi};
+use batchveo::api::{Balance, CallbackUrl, Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, VideoApi};
 use batchveo::clock::Clock;
 use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};
@@ -367,7 +367,11 @@ impl Process<'_> {
 }
 
 impl VideoApi for Process<'_> {
-    fn submit(&self, generation: Generation) -> impl Future<Output = Submitted> + Send {
+    fn submit(
+        &self,
+        generation: Generation,
+        _: Option<CallbackUrl>,
+    ) -> impl Future<Output = Submitted> + Send {
         let draft = generation.draft();
         let price = PriceList::VENDOR.of(draft.mode);
         let mut world = self.world();

@@ -190,7 +190,7 @@ fn check_entry(entry: &Entry, options: &Options) {
     // The state file keeps a request as JSON, and the API gets it as JSON.
     let kept = serde_json::to_string(generation).expect("a request is JSON");
     assert_eq!(serde_json::from_str::<Generation>(&kept).ok().as_ref(), Some(generation), "{kept}");
-    let sent: serde_json::Value = serde_json::from_slice(&encode_submission(generation)).expect("JSON");
+    let sent: serde_json::Value = serde_json::from_slice(&encode_submission(generation, None)).expect("JSON");
     assert_eq!(sent["input"]["prompt"], draft.prompt.as_str());
 }
 
