@@ -18,6 +18,7 @@
 //! | [`names`] | what a video is called: templates, and what file systems take |
 //! | [`manifest`] | rows out of sheets; a bad row is data with a position |
 //! | [`simulator`] | a model of the API with a strict judge, in memory and over HTTP |
+//! | [`callback`] | the addresses at which the API tells that a task has ended, and what it says there |
 //! | [`images`] | images, looked at once before money is spent on them |
 //! | [`hosts`] | which hosts may be called for videos and images |
 //! | [`veo`] | the API over HTTP; what an answer means, in one table |
@@ -31,6 +32,7 @@
 
 pub mod api;
 pub mod batch;
+pub mod callback;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;

@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "names",
     "manifest",
     "simulator",
+    "callback",
     "images",
     "hosts",
     "veo",

@@ -96,8 +96,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// The parser has brought every spelling of an address (`127.1`, `0x7f000001`) into one form.
-fn is_loopback(url: &Url) -> bool {
+/// Whether `url` is on this machine, by its address or by the name `localhost`. The parser has brought every spelling of an address (`127.1`, `0x7f000001`) into one form.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -25,10 +25,11 @@ use crate::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
 use crate::job::TaskId;
 
+pub(crate) use address::is_loopback;
 pub use address::{BaseUrl, BaseUrlError};
 pub use classify::Silence;
 pub use key::{ApiKey, ApiKeyError};
-pub use wire::{Reply, encode_submission, read_balance, read_status, read_submission};
+pub use wire::{Reply, encode_submission, read_balance, read_callback, read_status, read_submission};
 
 /// Longest body that is read, in bytes. The longest documented answer has some hundred.
 const LONGEST_BODY: usize = 1 << 20;

@@ -105,12 +105,15 @@ pub fn read_submission(reply: &Reply) -> Submitted {
 /// What the answer to a look at a task came to. A failed task is a well answered look.
 #[must_use]
 pub fn read_status(reply: &Reply) -> Polled {
-    let envelope = Envelope::read(reply);
-    let state = envelope.data().get("state").and_then(Value::as_str).map(str::trim);
-    match state {
-        Some(state) if envelope.is_well() && !state.is_empty() => read_state(state, envelope.data()),
-        Some(_) | None => classify::look(&envelope.answer(), reply.retry_after),
-    }
+    Envelope::read(reply).look()
+}
+
+/// Which task a callback names, and how it says the task is: its body is that of a look at the task.
+#[must_use]
+pub fn read_callback(body: &[u8]) -> (Option<TaskId>, Polled) {
+    let reply = Reply { status: 200, retry_after: None, body: body.to_vec() };
+    let envelope = Envelope::read(&reply);
+    (envelope.task_id(), envelope.look())
 }
 
 /// What the answer to a look at the balance came to. An overdrawn account has nothing left.
@@ -248,6 +251,14 @@ impl<'a> Envelope<'a> {
             Value::String(text) => TaskId::new(text),
             Value::Number(number) if !number.is_f64() => TaskId::new(&number.to_string()),
             Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    fn look(&self) -> Polled {
+        let state = self.data().get("state").and_then(Value::as_str).map(str::trim);
+        match state {
+            Some(state) if self.is_well() && !state.is_empty() => read_state(state, self.data()),
+            Some(_) | None => classify::look(&self.answer(), self.reply.retry_after),
         }
     }
 
