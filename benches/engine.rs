@@ -51,6 +51,7 @@ fn run(batch: Batch, folder: &Path) -> u64 {
         results: folder.join("results.csv"),
         grace: Duration::ZERO,
         downloads: None,
+        callbacks: None,
     };
     let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
     let finished = runtime.block_on(batch.run(&api, run, &mut nobody, std::future::pending())).expect("runs");

@@ -144,6 +144,7 @@ async fn tell(asked: &Asked, scenario: Scenario, folder: &Path) -> Result<Story,
         results: folder.join("results.csv"),
         grace: Duration::from_secs(20),
         downloads: None,
+        callbacks: None,
     };
     let mut nobody = |_: &RunEvent<'_>, _: &Progress| {};
     let finished = batch.run(&api, run, &mut nobody, std::future::pending()).await?;

@@ -63,6 +63,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         results: results.clone(),
         grace: Duration::from_secs(20),
         downloads: None,
+        callbacks: None,
     };
     let mut told = |event: &RunEvent<'_>, progress: &Progress| {
         if let RunEvent::Changed(change) = event {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::api::VideoApi;
 use crate::clock::{Clock, Moment};
-use crate::engine::{self, EngineError, FromDownloads, Start, World};
+use crate::engine::{self, Callbacks, EngineError, FromDownloads, Start, World};
 use crate::event::{EventSink, Progress};
 use crate::generation::{Generation, PriceList};
 use crate::job::{Limits, Stamp, Status, Tally};
@@ -86,6 +86,8 @@ pub struct Run {
     pub grace: Duration,
     /// What downloads say and want, if there are any.
     pub downloads: Option<mpsc::Receiver<FromDownloads>>,
+    /// How the API calls back, if it is asked to; `config.called_back` says whether somebody listens.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// How a run ended.
@@ -149,7 +151,7 @@ impl Batch {
         let schedule = Schedule::new(config, gate, Before { failures: 0, spent }, clock.now());
         // A queue that has ended.
         let (_, queue) = mpsc::channel(1);
-        let world = World { api, clock, writer, queue, downloads: Some(downloads), sink };
+        let world = World { api, clock, writer, queue, downloads: Some(downloads), callbacks: None, sink };
         let start = Start { schedule, restored: Vec::new(), tally, spent, grace: Duration::ZERO, halt: None };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, _) = ending.writer.finish()?;
@@ -257,7 +259,7 @@ impl Batch {
         sink: &mut S,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Finished, BatchError> {
-        let Run { clock, gate, config, selection, prices, results, grace, downloads } = run;
+        let Run { clock, gate, config, selection, prices, results, grace, downloads, callbacks } = run;
         self.store.agree()?;
         self.store.outlast_others()?;
         let restored = self.store.restore(prices)?;
@@ -278,7 +280,7 @@ impl Batch {
         };
         let before = Before { failures, spent };
         let schedule = Schedule::new(config, gate, before, clock.now());
-        let world = World { api, clock, writer, queue, downloads, sink };
+        let world = World { api, clock, writer, queue, downloads, callbacks, sink };
         let start = Start { schedule, restored, tally, spent, grace, halt };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, results) = ending.writer.finish()?;

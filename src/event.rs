@@ -4,8 +4,8 @@
 //! [`EventSink`]; the bar, the plain lines, the NDJSON file and the tests are all sinks. A change
 //! is told only after it is durable.
 
-use crate::job::{Failure, SampleId, Stamp, Tally, Usd};
-use crate::schedule::{Change, Halt};
+use crate::job::{Attempt, Failure, SampleId, Stamp, Tally, Usd};
+use crate::schedule::{Change, Halt, Heard};
 
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,21 @@ pub enum RunEvent<'a> {
         sample: SampleId,
         /// Why.
         failure: &'a Failure,
+    },
+    /// The API called back, at an address of this attempt.
+    CalledBack {
+        /// Whose task.
+        sample: SampleId,
+        /// Of which submission.
+        attempt: Attempt,
+        /// What came of it. It is durable only when a change says so.
+        heard: Heard,
+    },
+    /// Looks have found this many ends that callbacks were to tell of, and no callback has come yet. Told
+    /// once.
+    Uncalled {
+        /// How many.
+        ends: u64,
     },
     /// The account's balance.
     Balance(Usd),
@@ -116,6 +131,58 @@ pub struct Downloads {
     pub paused: bool,
 }
 
+/// How callbacks stand in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Callbacks {
+    /// Those that told the end of a task.
+    pub ended: u64,
+    /// Those that settled a submission in doubt.
+    pub settled: u64,
+    /// Those that came before the answer to their submission.
+    pub early: u64,
+    /// Those that did not fit what is known, and led to a look.
+    pub odd: u64,
+    /// Those that changed nothing, such as the second of two.
+    pub nothing: u64,
+    /// Requests to no address of ours.
+    pub refused: u64,
+    /// Ends that looks found although a callback was to tell of them.
+    pub uncalled: u64,
+}
+
+impl Callbacks {
+    /// One more callback.
+    pub const fn count(&mut self, heard: Heard) {
+        let counter = match heard {
+            Heard::Ended => &mut self.ended,
+            Heard::Settled => &mut self.settled,
+            Heard::Kept => &mut self.early,
+            Heard::Odd => &mut self.odd,
+            Heard::Nothing | Heard::Elsewhere => &mut self.nothing,
+        };
+        *counter += 1;
+    }
+
+    /// Each count with the word for it in logs and metrics, but for [`Callbacks::uncalled`].
+    #[must_use]
+    pub const fn by_result(&self) -> [(&'static str, u64); 6] {
+        [
+            (Heard::Ended.as_str(), self.ended),
+            (Heard::Settled.as_str(), self.settled),
+            (Heard::Kept.as_str(), self.early),
+            (Heard::Odd.as_str(), self.odd),
+            (Heard::Nothing.as_str(), self.nothing),
+            ("refused", self.refused),
+        ]
+    }
+
+    /// All that were to addresses of ours.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.ended + self.settled + self.early + self.odd + self.nothing
+    }
+}
+
 /// How a run stands. Counts are of the whole state file unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -151,6 +218,8 @@ pub struct Progress {
     pub buying: bool,
     /// How downloads stand, if there are any.
     pub downloads: Option<Downloads>,
+    /// How callbacks stand, if they are listened for.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// A reader of a run.

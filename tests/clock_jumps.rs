@@ -64,6 +64,7 @@ async fn bought_after(folder: &Path, now: Moment) -> Duration {
         results: folder.join("results.csv"),
         grace: Duration::ZERO,
         downloads: None,
+        callbacks: None,
     };
     let mut accepted = None;
     let mut note = |event: &RunEvent<'_>, _: &Progress| {

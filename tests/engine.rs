@@ -103,6 +103,7 @@ async fn run_as<A: VideoApi, S: EventSink>(
         results: folder.join("results.csv"),
         grace: Duration::from_secs(20),
         downloads,
+        callbacks: None,
     };
     batch.run(api, run, sink, shutdown).await
 }
@@ -444,6 +445,8 @@ async fn downloads_are_served_to_the_last_and_the_run_ends_with_them() {
         RunEvent::Started { .. }
         | RunEvent::Paused { .. }
         | RunEvent::Allowed { .. }
+        | RunEvent::CalledBack { .. }
+        | RunEvent::Uncalled { .. }
         | RunEvent::PollFailed { .. }
         | RunEvent::Balance(_)
         | RunEvent::BuyingStopped(_)

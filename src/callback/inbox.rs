@@ -6,6 +6,8 @@
 //! somebody who knows the address had something to say, and a look will tell what.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -29,23 +31,15 @@ pub struct Arrival {
     pub receipt: Receipt,
 }
 
-/// What came of an arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Settled {
-    /// What it says is durable.
-    Durable,
-    /// It changes nothing, or leads to a look at the task.
-    Nothing,
-}
-
-/// Tells whoever brought an arrival that it need not be brought again. Dropped untold, it should be.
+/// Tells whoever brought an arrival that what it says is durable, so that it need not be brought again.
+/// Dropped untold, it should be.
 #[derive(Debug, Default)]
-pub struct Receipt(Option<oneshot::Sender<Settled>>);
+pub struct Receipt(Option<oneshot::Sender<()>>);
 
 impl Receipt {
     /// A receipt, and where it is told.
     #[must_use]
-    pub fn new() -> (Self, oneshot::Receiver<Settled>) {
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (told, waits) = oneshot::channel();
         (Self(Some(told)), waits)
     }
@@ -57,9 +51,26 @@ impl Receipt {
     }
 
     /// Tells.
-    pub fn settle(self, settled: Settled) {
+    pub fn settle(self) {
         // Who brought it may have gone.
-        drop(self.0.map(|waits| waits.send(settled)));
+        let _ = self.0.map(|waits| waits.send(()));
+    }
+}
+
+/// Counts requests that were turned away. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Arc<AtomicU64>);
+
+impl Refusals {
+    /// How many so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -10,4 +10,4 @@ mod address;
 mod inbox;
 
 pub use address::{Address, AddressError, Addresses, LONGEST_URL, Signer};
-pub use inbox::{Arrival, Inbox, Receipt, Settled, TurnedAway};
+pub use inbox::{Arrival, Inbox, Receipt, Refusals, TurnedAway};

@@ -188,6 +188,8 @@ impl EventSink for Poke {
             | RunEvent::Paused { .. }
             | RunEvent::Allowed { .. }
             | RunEvent::PollFailed { .. }
+            | RunEvent::CalledBack { .. }
+            | RunEvent::Uncalled { .. }
             | RunEvent::Balance(_)
             | RunEvent::BuyingStopped(_)
             | RunEvent::Download(_)

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
 use crate::api::{Balance, Polled, Submitted, VideoApi};
+use crate::callback::Arrival;
 use crate::clock::Clock;
 use crate::event::{EventSink, Progress, RunEvent};
 use crate::generation::Generation;
@@ -34,11 +35,14 @@ use crate::schedule::{
 use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost};
 
 mod balance;
+mod callbacks;
 mod downloads;
 mod progress;
 mod waits;
 
 pub use balance::first_balance;
+pub use callbacks::Callbacks;
+use callbacks::Ear;
 use downloads::Desk;
 pub use downloads::{FromDownloads, MESSAGES_WAITING};
 use progress::Books;
@@ -63,6 +67,8 @@ pub struct World<'a, A, S> {
     pub queue: Receiver<Result<(Entry, Generation), StoreError>>,
     /// What downloads say and want, if there are any; the run goes on until they close it.
     pub downloads: Option<Receiver<FromDownloads>>,
+    /// How the API calls back, if it is asked to.
+    pub callbacks: Option<Callbacks>,
     /// Who is told.
     pub sink: &'a mut S,
 }
@@ -152,6 +158,7 @@ struct Engine<'a, A, S> {
     schedule: Schedule,
     books: Books,
     desk: Desk,
+    ear: Ear,
     /// Requests of the samples in flight.
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
@@ -182,6 +189,7 @@ enum Woken {
     Answered(Answer),
     Queue(Option<Result<(Entry, Generation), StoreError>>),
     Downloads(Option<FromDownloads>),
+    CalledBack(Arrival),
     Interrupted,
     Time,
 }
@@ -198,7 +206,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
     start: Start,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ending, EngineError> {
-    let World { api, clock, writer, mut queue, downloads, sink } = world;
+    let World { api, clock, writer, mut queue, downloads, callbacks, sink } = world;
     let Start { schedule, restored, tally, spent, grace, halt } = start;
     let now = clock.now();
     let mut engine = Engine {
@@ -207,6 +215,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
         sink,
         books: Books::open(now, tally, spent, &clock),
         desk: Desk::new(downloads),
+        ear: Ear::new(callbacks),
         generations: HashMap::new(),
         slots: Semaphore::new(0),
         calls: FuturesUnordered::new(),
@@ -230,7 +239,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
     engine.tell_news();
     engine.ask_closing_balance().await;
     engine.tell(&RunEvent::Finished);
-    let progress = engine.books.progress(&engine.schedule, engine.clock.now());
+    let progress = engine.progress();
     Ok(Ending { halt: engine.schedule.halt().cloned(), progress, writer: engine.writer })
 }
 
@@ -287,6 +296,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 Some(answer) = self.calls.next() => Woken::Answered(answer),
                 row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
                 told = self.desk.next() => Woken::Downloads(told),
+                arrival = self.ear.next() => Woken::CalledBack(arrival),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
                 () = wait_until(clock, wake_at) => Woken::Time,
                 () = clock.advance(wake_at), if time_may_move => Woken::Time,
@@ -319,6 +329,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     self.schedule.handle(Event::QueueEnded, now)?;
                 }
                 Woken::Downloads(told) => self.downloads_say(told, now)?,
+                Woken::CalledBack(arrival) => self.called_back(arrival, now)?,
                 Woken::Interrupted => {
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
@@ -384,7 +395,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
 
     /// Starts a commit of what has gathered, unless one is under way.
     fn start_commit(&mut self) {
-        if self.commit.is_none() && !self.batch.is_empty() {
+        if self.commit.is_some() {
+            return;
+        }
+        self.ear.commit(!self.batch.is_empty());
+        if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
             self.committing = std::mem::take(&mut self.intents);
             self.commit = Some(Box::pin(self.writer.commit(batch)));
@@ -399,6 +414,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
 
     /// What is durable now: tells it, and sends the submissions that waited for it.
     fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
+        self.ear.committed();
         for change in changes {
             self.books.changed(change);
             if matches!(change.transition, Transition::Ended { .. }) {
@@ -428,15 +444,19 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         }
         let generation = self.generations.get(&sample).cloned().ok_or(EngineError::NoRequest(sample))?;
         self.books.request(now);
-        let submission = self.api.submit(generation, None);
+        let submission = self.api.submit(generation, self.ear.address(sample, attempt));
         self.calls.push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
         Ok(())
     }
 
     fn answered(&mut self, answer: Answer) -> Result<(), EngineError> {
         let now = self.clock.now();
+        self.count_uncalled(&answer);
         let event = match answer {
-            Answer::Submitted(sample, attempt, answer) => Event::Submitted { sample, attempt, answer },
+            Answer::Submitted(sample, attempt, answer) => {
+                self.ear.answered(sample);
+                Event::Submitted { sample, attempt, answer }
+            }
             Answer::Polled(sample, answer) => {
                 if let Polled::Unclear(failure) = &answer {
                     self.tell(&RunEvent::PollFailed { sample, failure });
@@ -481,8 +501,13 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         }
     }
 
+    fn progress(&mut self) -> Progress {
+        let callbacks = self.ear.standing();
+        Progress { callbacks, ..self.books.progress(&self.schedule, self.clock.now()) }
+    }
+
     fn tell(&mut self, event: &RunEvent<'_>) {
-        let progress = self.books.progress(&self.schedule, self.clock.now());
+        let progress = self.progress();
         self.sink.notice(event, &progress);
     }
 }

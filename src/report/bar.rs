@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::estimate::Outlook;
 use super::screen::Screen;
 use super::standing;
-use super::wording::{Count, HaltReason, Span, lost};
+use super::wording::{Count, HaltReason, Span, lost, uncalled};
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless::one_line;
 use crate::job::{Failure, Stamp};
@@ -143,6 +143,7 @@ impl EventSink for Bar {
             | RunEvent::PollFailed { .. }
             | RunEvent::Allowed { .. }
             | RunEvent::Balance(_)
+            | RunEvent::CalledBack { .. }
             | RunEvent::Download(DownloadEvent::Saved { .. })
             | RunEvent::GenerationOver => return,
             RunEvent::Download(DownloadEvent::Failed { problem, .. }) => {
@@ -168,6 +169,9 @@ impl EventSink for Bar {
             RunEvent::Paused { until, failure } => {
                 self.paused_until = Some(*until);
                 self.show_notice(&format!("waiting {}: {failure}", Span(until.since(progress.now))));
+            }
+            RunEvent::Uncalled { ends } => {
+                self.show_notice(&uncalled(*ends));
             }
             RunEvent::BuyingStopped(halt) => {
                 self.paused_until = None;

@@ -47,6 +47,8 @@ impl EventSink for Digest {
             | RunEvent::Paused { .. }
             | RunEvent::Allowed { .. }
             | RunEvent::PollFailed { .. }
+            | RunEvent::CalledBack { .. }
+            | RunEvent::Uncalled { .. }
             | RunEvent::Heartbeat
             | RunEvent::Download(_)
             | RunEvent::GenerationOver

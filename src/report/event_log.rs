@@ -77,6 +77,10 @@ enum Body<'a> {
         #[serde(flatten)]
         error: ErrorFields<'a>,
     },
+    /// The API called back.
+    CalledBack { sample: SampleId, attempt: Attempt, result: &'static str },
+    /// No callback has come yet, and so many were expected.
+    Uncalled { ends: u64 },
     /// What the account has left.
     Balance { balance_usd: Usd },
     /// Nothing more is bought.
@@ -164,6 +168,10 @@ impl<'a> Body<'a> {
             }
             RunEvent::Download(event) => Self::of_download(event),
             RunEvent::GenerationOver => Self::GenerationOver,
+            RunEvent::CalledBack { sample, attempt, heard } => {
+                Self::CalledBack { sample: *sample, attempt: *attempt, result: heard.as_str() }
+            }
+            RunEvent::Uncalled { ends } => Self::Uncalled { ends: *ends },
             RunEvent::Heartbeat => return None,
             RunEvent::Finished => Self::Finished {
                 counts: Counts(progress.tally),
@@ -245,6 +253,8 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `ended` | `sample`, `status`, `attempts`, `video_urls`, `generation_seconds`, error fields |
 /// | `paused` | `until`, error fields |
 /// | `poll_failed` | `sample`, error fields |
+/// | `called_back` | `sample`, `attempt`, `result` (`ended`, `settled` a doubt, `early`, `odd`, `nothing`) |
+/// | `uncalled` | `ends` (found by looks, while no callback has come at all) |
 /// | `balance` | `balance_usd` |
 /// | `buying_stopped` | `reason` (a word, as [`super::Stop::reason`]), `message` |
 /// | `saved` | `sample`, `part` (of the task's videos, from 1), `file` (its name at its place), `bytes`, `sha256` |
@@ -347,6 +357,8 @@ impl EventSink for EventLog {
                 | RunEvent::Paused { .. }
                 | RunEvent::Allowed { .. }
                 | RunEvent::PollFailed { .. }
+                | RunEvent::CalledBack { .. }
+                | RunEvent::Uncalled { .. }
                 | RunEvent::Balance(_)
                 | RunEvent::BuyingStopped(_)
                 | RunEvent::Download(_)

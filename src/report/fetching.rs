@@ -55,6 +55,8 @@ impl<W: Write> EventSink for Fetching<W> {
             | RunEvent::Paused { .. }
             | RunEvent::Allowed { .. }
             | RunEvent::PollFailed { .. }
+            | RunEvent::CalledBack { .. }
+            | RunEvent::Uncalled { .. }
             | RunEvent::Balance(_)
             | RunEvent::BuyingStopped(_)
             | RunEvent::GenerationOver

@@ -127,6 +127,11 @@ impl EventSink for LoggedEvents {
                 info!(requests_per_minute, concurrent_tasks, "what the account allows now");
             }
             RunEvent::PollFailed { sample, failure } => debug!(%sample, %failure, "a look at a task failed"),
+            RunEvent::CalledBack { sample, attempt, heard } => {
+                debug!(%sample, attempt = attempt.0, result = heard.as_str(), "called back");
+            }
+            // Said by what a person sees of the run.
+            RunEvent::Uncalled { ends } => info!(ends, "ends found by looks, and no callback yet"),
             RunEvent::Balance(left) => info!(usd = %left, "balance"),
             RunEvent::BuyingStopped(halt) => info!(reason = %HaltReason(halt), "buying stopped"),
             RunEvent::Download(event) => log_download(event),

@@ -129,6 +129,7 @@ impl Metrics {
         out.requests(&figures);
         out.money(&figures);
         out.downloads(&figures.progress);
+        out.callbacks(&figures.progress);
         out.0
     }
 }
@@ -150,7 +151,7 @@ impl EventSink for Metrics {
             }
             RunEvent::Balance(left) => figures.balance = Some(*left),
             RunEvent::BuyingStopped(halt) => figures.halt = Some(halt_word(halt)),
-            RunEvent::Download(_) => return,
+            RunEvent::Download(_) | RunEvent::CalledBack { .. } | RunEvent::Uncalled { .. } => return,
             RunEvent::Started { .. }
             | RunEvent::GenerationOver
             | RunEvent::Heartbeat
@@ -255,6 +256,7 @@ impl Out {
         self.add(name, help, family);
     }
 
+    /// `_total` is put to the name.
     fn counts(&mut self, name: &str, help: &str, values: &BTreeMap<&'static str, u64>) {
         let family = Family::<Label, Counter>::default();
         // Told from the start, so that the first one shows as a rise.
@@ -353,12 +355,30 @@ impl Out {
         self.count("download_bytes", "Bytes of videos received by this process", downloads.bytes);
         self.gauge("downloads_paused", "Whether downloads wait, for room say", downloads.paused.into());
     }
+
+    fn callbacks(&mut self, progress: &Progress) {
+        let Some(callbacks) = progress.callbacks else { return };
+        let family = Family::<Label, Counter>::default();
+        for (word, value) in callbacks.by_result() {
+            family.get_or_create(&[("result", word)]).inc_by(value);
+        }
+        self.add(
+            "callbacks",
+            "Callbacks by what came of them; refused ones were to no address of ours",
+            family,
+        );
+        self.count(
+            "ends_without_callback",
+            "Ends that looks found although a callback was to tell of them",
+            callbacks.uncalled,
+        );
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Downloads;
+    use crate::event::{Callbacks, Downloads};
     use crate::report::script::{self, LIMITS};
 
     fn played() -> Metrics {
@@ -402,9 +422,13 @@ mod tests {
     fn downloads_and_the_balance_are_told_once_there_are_any() {
         let mut metrics = Metrics::new(LIMITS, Clock::virtual_from(Stamp::BIRTH));
         let text = metrics.prometheus();
-        assert!(!text.contains("balance") && !text.contains("download"), "{text}");
+        for word in ["balance", "download", "callback"] {
+            assert!(!text.contains(word), "{text}");
+        }
         let downloads = Downloads { waiting: 3, active: 2, saved: 7, bytes: 700, ..Downloads::default() };
         let progress = Progress { downloads: Some(downloads), ..Progress::default() };
+        let callbacks = Callbacks { ended: 5, refused: 9, uncalled: 2, ..Callbacks::default() };
+        let progress = Progress { callbacks: Some(callbacks), ..progress };
         metrics.notice(&RunEvent::Balance(Usd::from_cents(1_250)), &progress);
         let text = metrics.prometheus();
         for line in [
@@ -413,6 +437,10 @@ mod tests {
             "batchveo_videos_saved_total 7",
             "batchveo_download_bytes_total 700",
             "batchveo_downloads_paused 0",
+            "batchveo_callbacks_total{result=\"ended\"} 5",
+            "batchveo_callbacks_total{result=\"settled\"} 0",
+            "batchveo_callbacks_total{result=\"refused\"} 9",
+            "batchveo_ends_without_callback_total 2",
         ] {
             assert!(text.lines().any(|told| told == line), "{line}\n{text}");
         }

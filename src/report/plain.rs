@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::estimate::Outlook;
 use super::standing;
-use super::wording::{Count, HaltReason, Of, Span, lost};
+use super::wording::{Count, HaltReason, Of, Span, lost, uncalled};
 use crate::clock::Clock;
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Outcome, Stamp};
@@ -144,6 +144,7 @@ impl<W: Write> EventSink for Plain<W> {
                 let text = format!("the account allows about {requests} requests/min and {tasks} tasks now");
                 self.line(progress, &text);
             }
+            RunEvent::Uncalled { ends } => self.line(progress, &uncalled(*ends)),
             RunEvent::BuyingStopped(halt) => {
                 self.line(progress, &format!("buying stopped: {}", HaltReason(halt)));
             }
@@ -176,6 +177,7 @@ impl<W: Write> EventSink for Plain<W> {
             | RunEvent::Heartbeat
             | RunEvent::Download(DownloadEvent::Saved { .. } | DownloadEvent::Failed { .. })
             | RunEvent::PollFailed { .. }
+            | RunEvent::CalledBack { .. }
             | RunEvent::Balance(_) => {}
         }
     }

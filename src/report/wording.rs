@@ -82,6 +82,15 @@ pub(super) fn lost(videos: u64) -> String {
     format!("{} no longer there or not whole: fetching again", Of(videos, "saved video"))
 }
 
+/// That no callback has come yet, and what to look at.
+pub(super) fn uncalled(ends: u64) -> String {
+    format!(
+        "{} found by polling and not one callback: does --callback-url lead to --callback-listen? \
+         Ask for its /healthz from outside, and see whether the proxy keeps the query",
+        Of(ends, "end")
+    )
+}
+
 /// `bytes` as hexadecimal digits, as `sha256sum` prints them.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

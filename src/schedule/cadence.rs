@@ -28,6 +28,13 @@ impl Cadence {
     /// The vendor's advice (Veo 3.1 page, "Tips"): 90 s, then every 5 s.
     pub const VENDOR: Self = Self::Fixed { first: Duration::from_secs(90), every: Duration::from_secs(5) };
 
+    /// The same, slowly: a safety net for callbacks that were lost.
+    #[must_use]
+    pub fn sweep(self) -> Self {
+        let Self::Fixed { first, every } = self;
+        Self::Fixed { first: first * 2, every: every * 6 }
+    }
+
     /// When to look next at a task accepted at `accepted`.
     #[must_use]
     pub fn next_look(&self, accepted: Stamp, last_look: Option<Stamp>) -> Stamp {

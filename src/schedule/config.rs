@@ -69,6 +69,8 @@ pub struct Config {
     pub max_cost: Option<Usd>,
     /// How long to go on buying; then the run ends as by an interruption. `None` for any time.
     pub max_duration: Option<Duration>,
+    /// The API calls back when a task ends, so that looks are only a safety net.
+    pub called_back: bool,
     /// Watch what is bought already, and buy nothing.
     pub collect_only: bool,
 }
@@ -85,6 +87,7 @@ impl Default for Config {
             max_failures: None,
             max_cost: None,
             max_duration: None,
+            called_back: false,
             collect_only: false,
         }
     }

@@ -40,9 +40,9 @@ impl Schedule {
             // Bought again since: the callback is of an earlier submission.
             Some(sample) if sample.attempts != attempt.0 => return Ok(()),
             Some(sample) => match sample.phase {
-                Phase::InDoubt { since } => {
-                    sample.phase = watch;
-                    self.doubts.remove(&(since, id));
+                Phase::InDoubt { .. } => {
+                    self.settle_doubt(id, attempt, &task, now);
+                    return Ok(());
                 }
                 Phase::Ready if sample.holds_slot => {
                     sample.phase = watch;
@@ -53,11 +53,26 @@ impl Schedule {
                 }
             },
         }
+        self.found(id, attempt, task, put_back, now);
+        Ok(())
+    }
+
+    /// The task of a submission in doubt that is still here is known after all.
+    pub(super) fn settle_doubt(&mut self, id: SampleId, attempt: Attempt, task: &TaskId, now: Stamp) {
+        if let Some(sample) = self.samples.get_mut(&id)
+            && let Phase::InDoubt { since } = sample.phase
+        {
+            sample.phase = Phase::Running(Watch::new(task.clone(), now));
+            self.doubts.remove(&(since, id));
+            self.found(id, attempt, task.clone(), false, now);
+        }
+    }
+
+    fn found(&mut self, id: SampleId, attempt: Attempt, task: TaskId, put_back: bool, now: Stamp) {
         self.came_back.insert(id);
         self.running += 1;
         self.failures = self.failures.saturating_sub(u64::from(!put_back));
         self.change(id, now, Transition::Found { task, attempt, put_back });
         self.schedule_look(id);
-        Ok(())
     }
 }

@@ -15,6 +15,7 @@
 
 mod allowance;
 pub mod cadence;
+mod callbacks;
 mod config;
 mod doubts;
 pub mod gate;
@@ -33,12 +34,14 @@ mod trouble;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+pub use callbacks::Heard;
 pub use config::*;
 pub use last_minute::LastMinute;
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
 
 use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
 use allowance::Allowance;
+use callbacks::Early;
 use gate::{Admission, Gate};
 use lately::Lately;
 use lifetimes::Lifetimes;
@@ -104,6 +107,8 @@ struct Watch {
     last_look: Option<Stamp>,
     /// A look is due or under way.
     looking: bool,
+    /// It is under way.
+    asked: bool,
     /// The API has denied knowing it since then.
     unknown_since: Option<Stamp>,
     unclear_looks: u32,
@@ -137,6 +142,10 @@ pub struct Schedule {
     slotless: VecDeque<SampleId>,
     /// Tasks whose next look is due, longest due first.
     looks: VecDeque<SampleId>,
+    /// Samples with a look under way at a task that a callback has ended.
+    abandoned: HashSet<SampleId>,
+    /// Callbacks that came before the answers to their submissions.
+    early: HashMap<SampleId, Early>,
     /// Links to videos made before, that are to be asked for again.
     links: Links,
     timers: Timers,
@@ -211,6 +220,8 @@ impl Schedule {
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             looks: VecDeque::new(),
+            abandoned: HashSet::new(),
+            early: HashMap::new(),
             links: Links::default(),
             timers: Timers::default(),
             doubts: BTreeSet::new(),
@@ -463,7 +474,15 @@ impl Schedule {
 
     fn look_next(&mut self, now: Stamp) -> Option<Action> {
         while let Some(id) = self.looks.pop_front() {
-            if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) {
+            // One look at a time for each sample, so that an answer is never taken for another's.
+            if self.abandoned.contains(&id) {
+                continue;
+            }
+            if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id)
+                && watch.looking
+                && !watch.asked
+            {
+                watch.asked = true;
                 watch.last_look = Some(now);
                 return Some(Action::Poll { sample: id, task: watch.task.clone() });
             }

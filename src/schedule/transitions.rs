@@ -29,10 +29,14 @@ impl Schedule {
             Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
             Event::NotSent { sample, attempt } => {
                 let permit = self.end_submission(sample, attempt, "not sent")?;
+                self.early.remove(&sample);
                 self.trial_may_go_again(permit);
                 self.retract(sample, now);
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
+            Event::CalledBack { sample, attempt, task, answer } => {
+                self.hear(sample, attempt, task, answer, now);
+            }
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::LinkWanted { sample, task } => self.link_wanted(sample, task)?,
@@ -140,6 +144,13 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let permit = self.end_submission(id, attempt, "submission answered")?;
+        let early = self.early.remove(&id);
+        // Whatever the answer says: what calls back has been bought.
+        let answer = match (answer, &early) {
+            (Submitted::Accepted(task), _) => Submitted::Accepted(task),
+            (_, Some(early)) => Submitted::Accepted(early.task.clone()),
+            (answer, None) => answer,
+        };
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
@@ -192,17 +203,24 @@ impl Schedule {
                 self.doubt(id, permit, failure, now);
             }
         }
+        if let Some(early) = early {
+            self.hear_kept(id, early, now);
+        }
         Ok(())
     }
 
     fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
+        if self.is_abandoned(id) {
+            return Ok(());
+        }
         let illegal = |state| IllegalEvent { sample: id, event: "task looked at", state };
         let Some(sample) = self.samples.get_mut(&id) else { return Err(illegal("gone")) };
         let Phase::Running(watch) = &mut sample.phase else { return Err(illegal(sample.phase.name())) };
-        if !watch.looking {
+        if !watch.asked {
             return Err(illegal("running, with no look under way"));
         }
         watch.looking = false;
+        watch.asked = false;
         let age = now.since(watch.accepted);
         let overdue = now.since(watch.watched_since) >= self.config.task_timeout;
         let last_chance = watch.last_chance;
@@ -223,16 +241,7 @@ impl Schedule {
             self.look_tells(looked, now);
         }
         match answer {
-            Polled::Succeeded(video) => {
-                self.lifetimes.record(lifetime(video.created, video.completed, age));
-                self.known.count(now);
-                self.end(id, Outcome::Succeeded(video), now);
-            }
-            Polled::Failed(failed) => {
-                self.lifetimes.record(lifetime(failed.created, failed.completed, age));
-                self.known.count(now);
-                self.task_failed(id, failed, now);
-            }
+            Polled::Succeeded(_) | Polled::Failed(_) => self.task_over(id, answer, now),
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
             _ if last_chance => self.leave(id),
             Polled::Alive(_) if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
@@ -264,6 +273,30 @@ impl Schedule {
             }
         }
         Ok(())
+    }
+
+    /// A running task has ended, as a look or a callback tells.
+    pub(super) fn task_over(&mut self, id: SampleId, answer: Polled, now: Stamp) {
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) else { return };
+        let age = now.since(watch.accepted);
+        match answer {
+            Polled::Succeeded(video) => {
+                self.lifetimes.record(lifetime(video.created, video.completed, age));
+                self.known.count(now);
+                self.end(id, Outcome::Succeeded(video), now);
+            }
+            Polled::Failed(failed) => {
+                self.lifetimes.record(lifetime(failed.created, failed.completed, age));
+                self.known.count(now);
+                self.task_failed(id, failed, now);
+            }
+            Polled::Alive(_)
+            | Polled::SucceededWithoutUrl
+            | Polled::NotFound(_)
+            | Polled::NotAnswered(_)
+            | Polled::KeyRefused(_)
+            | Polled::Unclear(_) => {}
+        }
     }
 
     fn task_failed(&mut self, id: SampleId, failed: TaskFailure, now: Stamp) {
@@ -423,12 +456,14 @@ impl Schedule {
 
     pub(super) fn schedule_look(&mut self, id: SampleId) {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) {
-            let at = self.config.cadence.next_look(watch.accepted, watch.last_look);
+            let cadence = self.config.cadence;
+            let cadence = if self.is_called_back(watch) { cadence.sweep() } else { cadence };
+            let at = cadence.next_look(watch.accepted, watch.last_look);
             self.set_timer(id, at);
         }
     }
 
-    fn set_timer(&mut self, id: SampleId, at: Stamp) {
+    pub(super) fn set_timer(&mut self, id: SampleId, at: Stamp) {
         let timer = self.timers.set(id, at);
         if let Some(sample) = self.samples.get_mut(&id) {
             sample.timer = timer;
@@ -444,6 +479,7 @@ impl Watch {
             watched_since: accepted,
             last_look: None,
             looking: false,
+            asked: false,
             unknown_since: None,
             unclear_looks: 0,
             last_chance: false,

@@ -326,6 +326,7 @@ impl Telling {
             results: results.to_owned(),
             grace: self.story.grace,
             downloads: None,
+            callbacks: None,
         };
         batch.run(process, run, &mut &*process, shutdown).await.map(Some)
     }

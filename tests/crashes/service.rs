@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use batchveo::api::{Balance, CallbackUrl, Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, VideoApi};
+use batchveo::api::{
+    Balance, CallbackUrl, Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, VideoApi,
+};
 use batchveo::clock::Clock;
 use batchveo::event::{EventSink, Progress, RunEvent};
 use batchveo::generation::{Generation, PriceList};

@@ -288,6 +288,7 @@ impl RunArgs {
     /// What governs a run within `limits` of a sheet that asks for `samples` videos.
     fn config(&self, limits: Limits, samples: u64, seed: u64) -> Config {
         Config {
+            called_back: false,
             limits,
             cadence: self.poll,
             retry: RetryPolicy { paid_retries: self.bounds.paid_retries, seed },

@@ -293,6 +293,7 @@ impl Job<'_> {
             results,
             grace,
             downloads: inbox,
+            callbacks: None,
         };
         let (stop, stopped) = oneshot::channel();
         let heard = {

@@ -1,0 +1,167 @@
+//! What the API tells unasked: that a task has ended.
+//!
+//! The shell has made sure that it comes from an address which only this attempt has given away. So it
+//! is as good as the answer to a look, if it names the attempt's own task and its end. Anything else
+//! about it is odd and leads to a look at most: a sample never changes on the word of an odd callback.
+//! A callback may come before the answer to its submission, twice, late, or never.
+
+use super::cadence::FLOOR;
+use super::{Phase, Sample, Schedule, Watch};
+use crate::api::Polled;
+use crate::job::{Attempt, SampleId, Stamp, TaskId};
+
+/// What came of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Heard {
+    /// The task has ended.
+    Ended,
+    /// A submission in doubt is none any more.
+    Settled,
+    /// Its submission is not answered yet: it waits for that.
+    Kept,
+    /// It does not fit what is known, and the task is looked at.
+    Odd,
+    /// There is nothing left that it could change.
+    Nothing,
+    /// The core does not know the sample, or that it was in doubt before it was put back: what the
+    /// state file says of it decides, see [`super::Event::TaskFound`].
+    Elsewhere,
+}
+
+impl Heard {
+    /// The word used in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Settled => "settled",
+            Self::Kept => "early",
+            Self::Odd => "odd",
+            Self::Nothing | Self::Elsewhere => "nothing",
+        }
+    }
+}
+
+/// A callback that came before the answer to its submission.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) task: TaskId,
+    answer: Polled,
+}
+
+impl Schedule {
+    /// Takes note of a callback as [`super::Event::CalledBack`] does, and says what came of it.
+    pub fn hear(
+        &mut self,
+        id: SampleId,
+        attempt: Attempt,
+        task: Option<TaskId>,
+        answer: Polled,
+        now: Stamp,
+    ) -> Heard {
+        let Some(sample) = self.samples.get(&id) else { return Heard::Elsewhere };
+        let current = sample.attempts == attempt.0;
+        let heard = match (&sample.phase, task) {
+            (Phase::Submitting { attempt: ours, .. }, Some(task)) if *ours == attempt => {
+                self.keep(id, task, answer)
+            }
+            (Phase::Running(_), task) if current => self.running_called(id, task.as_ref(), answer, now),
+            (Phase::InDoubt { .. }, Some(task)) if current => {
+                self.settle_doubt(id, attempt, &task, now);
+                self.running_called(id, Some(&task), answer, now);
+                Heard::Settled
+            }
+            (Phase::Ready, _) if current => Heard::Elsewhere,
+            (
+                Phase::Ready
+                | Phase::Submitting { .. }
+                | Phase::Running(_)
+                | Phase::BackingOff
+                | Phase::InDoubt { .. },
+                _,
+            ) => Heard::Nothing,
+        };
+        self.check_invariants();
+        heard
+    }
+
+    /// Keeps what came before the answer to its submission. Of several, the first that tells an end
+    /// counts.
+    fn keep(&mut self, id: SampleId, task: TaskId, answer: Polled) -> Heard {
+        let told = self.early.get(&id).is_some_and(|early| is_end(&early.answer));
+        if !told {
+            self.early.insert(id, Early { task, answer });
+        }
+        Heard::Kept
+    }
+
+    /// The submission of this sample was answered, and it is being watched: what was kept counts now.
+    pub(super) fn hear_kept(&mut self, id: SampleId, early: Early, now: Stamp) {
+        self.running_called(id, Some(&early.task), early.answer, now);
+    }
+
+    fn running_called(&mut self, id: SampleId, task: Option<&TaskId>, answer: Polled, now: Stamp) -> Heard {
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
+            return Heard::Nothing;
+        };
+        if task != Some(&watch.task) || !is_end(&answer) {
+            self.look_soon(id, now);
+            return Heard::Odd;
+        }
+        watch.looking = false;
+        if std::mem::take(&mut watch.asked) {
+            self.abandoned.insert(id);
+        }
+        self.task_over(id, answer, now);
+        Heard::Ended
+    }
+
+    /// Whether a callback is to tell the end of this sample's task, and a look at it is under way.
+    #[must_use]
+    pub fn awaits_callback(&self, id: SampleId) -> bool {
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) else { return false };
+        watch.asked && self.is_called_back(watch)
+    }
+
+    /// Whether a callback is to tell the end of this task. Of one that came back from the state file it
+    /// may have come while nobody listened.
+    pub(super) fn is_called_back(&self, watch: &Watch) -> bool {
+        self.config.called_back && watch.watched_since == watch.accepted && !watch.last_chance
+    }
+
+    /// Looks at a running task now, or a little later if it has just been looked at.
+    fn look_soon(&mut self, id: SampleId, now: Stamp) {
+        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id)
+            && !watch.looking
+        {
+            let at = watch.last_look.map_or(now, |last| now.max(last + FLOOR));
+            self.set_timer(id, at);
+        }
+    }
+
+    /// A look was answered. Whether it was at a task that a callback has ended meanwhile: then the
+    /// answer says nothing, and the sample's next look may go.
+    pub(super) fn is_abandoned(&mut self, id: SampleId) -> bool {
+        let abandoned = self.abandoned.remove(&id);
+        if abandoned
+            && let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id)
+            && watch.looking
+        {
+            self.looks.push_back(id);
+        }
+        abandoned
+    }
+}
+
+/// Whether it tells how a task has ended.
+const fn is_end(answer: &Polled) -> bool {
+    match answer {
+        Polled::Succeeded(_) | Polled::Failed(_) => true,
+        Polled::Alive(_)
+        | Polled::SucceededWithoutUrl
+        | Polled::NotFound(_)
+        | Polled::NotAnswered(_)
+        | Polled::KeyRefused(_)
+        | Polled::Unclear(_) => false,
+    }
+}
