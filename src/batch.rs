@@ -152,7 +152,15 @@ impl Batch {
         // A queue that has ended.
         let (_, queue) = mpsc::channel(1);
         let world = World { api, clock, writer, queue, downloads: Some(downloads), callbacks: None, sink };
-        let start = Start { schedule, restored: Vec::new(), tally, spent, grace: Duration::ZERO, halt: None };
+        let start = Start {
+            schedule,
+            restored: Vec::new(),
+            tally,
+            spent,
+            grace: Duration::ZERO,
+            halt: None,
+            prices: PriceList::VENDOR,
+        };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, _) = ending.writer.finish()?;
         let batch = Self { store, lock: self.lock, durability: self.durability };
@@ -281,7 +289,7 @@ impl Batch {
         let before = Before { failures, spent };
         let schedule = Schedule::new(config, gate, before, clock.now());
         let world = World { api, clock, writer, queue, downloads, callbacks, sink };
-        let start = Start { schedule, restored, tally, spent, grace, halt };
+        let start = Start { schedule, restored, tally, spent, grace, halt, prices };
         let ending = engine::run(world, start, shutdown).await?;
         let (store, results) = ending.writer.finish()?;
         let results = results.map_or(Ok(()), |results| results.finish(&store));

@@ -5,7 +5,7 @@
 //! state file. So the API brings it again if this process dies before that, also where it was brought
 //! twice, and one that comes before the answer to its submission is settled with that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use futures::StreamExt as _;
@@ -15,8 +15,10 @@ use super::{Answer, Engine, EngineError};
 use crate::api::{CallbackUrl, Polled, VideoApi};
 use crate::callback::{Addresses, Arrival, Receipt, Refusals};
 use crate::event::{self, EventSink, RunEvent};
+use crate::generation::PriceList;
 use crate::job::{Attempt, SampleId, Stamp};
-use crate::schedule::Heard;
+use crate::schedule::{Event, Halt, Heard};
+use crate::store::{LookUp, StoreError, Unsettled};
 
 /// Ends found by looks, and no callback ever, after which that is told: by chance, or because a callback
 /// takes a moment longer, a look may find some.
@@ -46,16 +48,28 @@ pub(super) struct Ear {
     /// To be settled with the next commit, and with the one under way.
     waiting: Vec<Receipt>,
     committing: Vec<Receipt>,
+    /// Of samples that the core does not know: to be looked up after the next commit, and after the one
+    /// under way.
+    elsewhere: Vec<Arrival>,
+    looked_up: Vec<Arrival>,
+    prices: PriceList,
     counts: event::Callbacks,
 }
 
 impl Ear {
-    pub(super) fn new(callbacks: Option<Callbacks>) -> Self {
+    pub(super) fn new(callbacks: Option<Callbacks>, prices: PriceList) -> Self {
+        let fused = |callbacks: Callbacks| {
+            let arrivals = callbacks.arrivals.map(|arrivals| arrivals.fuse().boxed());
+            Callbacks { arrivals, ..callbacks }
+        };
         Self {
-            callbacks,
+            callbacks: callbacks.map(fused),
             early: HashMap::new(),
             waiting: Vec::new(),
             committing: Vec::new(),
+            elsewhere: Vec::new(),
+            looked_up: Vec::new(),
+            prices,
             counts: event::Callbacks::default(),
         }
     }
@@ -81,14 +95,21 @@ impl Ear {
         Some(event::Callbacks { refused: callbacks.refusals.count(), ..self.counts })
     }
 
-    /// A commit of everything so far begins; or nothing is left to commit, and nothing to wait for.
-    pub(super) fn commit(&mut self, begins: bool) {
+    /// A commit of everything so far begins, or nothing is left to commit and nothing to wait for. What
+    /// is to be looked up goes with it, because it must see all of that.
+    pub(super) fn commit(&mut self, begins: bool) -> Option<LookUp> {
         let waiting = std::mem::take(&mut self.waiting);
         if begins {
             self.committing = waiting;
         } else {
             waiting.into_iter().for_each(Receipt::settle);
         }
+        if self.elsewhere.is_empty() {
+            return None;
+        }
+        self.looked_up = std::mem::take(&mut self.elsewhere);
+        let wanted = self.looked_up.iter().map(|arrival| (arrival.sample, arrival.attempt)).collect();
+        Some(LookUp { wanted, prices: self.prices })
     }
 
     /// That commit is durable.
@@ -104,9 +125,18 @@ impl Ear {
 
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// Takes an arrival to the core.
-    pub(super) fn called_back(&mut self, arrival: Arrival, now: Stamp) -> Result<(), EngineError> {
-        let Arrival { sample, attempt, task, answer, receipt } = arrival;
-        let heard = self.schedule.hear(sample, attempt, task, answer, now);
+    pub(super) fn called_back(&mut self, arrival: Arrival, now: Stamp) {
+        let Arrival { sample, attempt, task, answer, .. } = &arrival;
+        match self.schedule.hear(*sample, *attempt, task.clone(), answer.clone(), now) {
+            Heard::Elsewhere => self.ear.elsewhere.push(arrival),
+            heard @ (Heard::Ended | Heard::Settled | Heard::Kept | Heard::Odd | Heard::Nothing) => {
+                self.heard(arrival, heard);
+            }
+        }
+    }
+
+    fn heard(&mut self, arrival: Arrival, heard: Heard) {
+        let Arrival { sample, attempt, receipt, .. } = arrival;
         self.ear.counts.count(heard);
         if heard == Heard::Kept {
             self.ear.early.entry(sample).or_default().push(receipt);
@@ -114,6 +144,48 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             self.ear.waiting.push(receipt);
         }
         self.tell(&RunEvent::CalledBack { sample, attempt, heard });
+    }
+
+    /// What the state file says of samples that the core did not know when they were called.
+    pub(super) fn looked_up(
+        &mut self,
+        found: Result<Vec<Option<Unsettled>>, StoreError>,
+        now: Stamp,
+    ) -> Result<(), EngineError> {
+        let arrivals = std::mem::take(&mut self.ear.looked_up);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // Their receipts are dropped: the API calls again.
+                let halt = Halt::Disk(format!("what callbacks are about cannot be read: {error}"));
+                return Ok(self.schedule.handle(Event::StopBuying(halt), now)?);
+            }
+        };
+        let mut settled = HashSet::new();
+        for (arrival, unsettled) in arrivals.into_iter().zip(found) {
+            let Arrival { sample, attempt, task, answer, .. } = &arrival;
+            // What was looked up is as it was before the first callback of several.
+            if settled.contains(sample) {
+                self.ear.elsewhere.push(arrival);
+                continue;
+            }
+            let (Some(Unsettled { entry, generation, put_back }), Some(task)) = (unsettled, task) else {
+                self.heard(arrival, Heard::Nothing);
+                continue;
+            };
+            settled.insert(*sample);
+            let running = self.schedule.running();
+            let task_found = Event::TaskFound { entry, task: task.clone(), put_back };
+            self.schedule.handle(task_found, now)?;
+            // Not if it is being bought again already.
+            if self.schedule.running() == running {
+                self.heard(arrival, Heard::Nothing);
+                continue;
+            }
+            self.generations.entry(*sample).or_insert(generation);
+            self.schedule.hear(*sample, *attempt, Some(task.clone()), answer.clone(), now);
+            self.heard(arrival, Heard::Settled);
+        }
         Ok(())
     }
 

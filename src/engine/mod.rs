@@ -25,7 +25,7 @@ use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::callback::Arrival;
 use crate::clock::Clock;
 use crate::event::{EventSink, Progress, RunEvent};
-use crate::generation::Generation;
+use crate::generation::{Generation, PriceList};
 use crate::job::{Attempt, SampleId, Stamp, Tally, Usd};
 use crate::results::ResultsFile;
 use crate::schedule::gate::STALE_PERMIT;
@@ -88,6 +88,8 @@ pub struct Start {
     pub grace: Duration,
     /// Why nothing is to be bought from the start, if so.
     pub halt: Option<Halt>,
+    /// What videos cost: what a callback finds in doubt is charged by it.
+    pub prices: PriceList,
 }
 
 /// How a run ended.
@@ -207,7 +209,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ending, EngineError> {
     let World { api, clock, writer, mut queue, downloads, callbacks, sink } = world;
-    let Start { schedule, restored, tally, spent, grace, halt } = start;
+    let Start { schedule, restored, tally, spent, grace, halt, prices } = start;
     let now = clock.now();
     let mut engine = Engine {
         api,
@@ -215,7 +217,7 @@ pub async fn run<A: VideoApi, S: EventSink>(
         sink,
         books: Books::open(now, tally, spent, &clock),
         desk: Desk::new(downloads),
-        ear: Ear::new(callbacks),
+        ear: Ear::new(callbacks, prices),
         generations: HashMap::new(),
         slots: Semaphore::new(0),
         calls: FuturesUnordered::new(),
@@ -305,13 +307,15 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             match woken {
                 Woken::Committed(result) => {
                     self.commit = None;
-                    let Committed { changes, trouble } = result.inspect_err(|_| self.tell_unwritten())?;
+                    let Committed { changes, trouble, found } =
+                        result.inspect_err(|_| self.tell_unwritten())?;
                     // First of all: what waited for this commit is then not sent.
                     if let Some(trouble) = trouble {
                         let halt = Halt::Disk(trouble.to_string());
                         self.schedule.handle(Event::StopBuying(halt), now)?;
                     }
                     self.committed(&changes)?;
+                    self.looked_up(found, now)?;
                 }
                 Woken::Answered(answer) => self.answered(answer)?,
                 Woken::Queue(Some(Ok((entry, generation)))) => {
@@ -329,7 +333,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     self.schedule.handle(Event::QueueEnded, now)?;
                 }
                 Woken::Downloads(told) => self.downloads_say(told, now)?,
-                Woken::CalledBack(arrival) => self.called_back(arrival, now)?,
+                Woken::CalledBack(arrival) => self.called_back(arrival, now),
                 Woken::Interrupted => {
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
@@ -398,11 +402,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         if self.commit.is_some() {
             return;
         }
-        self.ear.commit(!self.batch.is_empty());
-        if !self.batch.is_empty() {
+        let look_up = self.ear.commit(!self.batch.is_empty());
+        if !self.batch.is_empty() || look_up.is_some() {
             let batch = std::mem::take(&mut self.batch);
             self.committing = std::mem::take(&mut self.intents);
-            self.commit = Some(Box::pin(self.writer.commit(batch)));
+            self.commit = Some(Box::pin(self.writer.commit_and_look_up(batch, look_up)));
         }
     }
 

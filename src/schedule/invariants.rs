@@ -41,6 +41,10 @@ impl Schedule {
             |sample: &&super::Sample| !sample.holds_slot && matches!(sample.phase, Phase::Running(_));
         let without_slot = self.samples.values().filter(without_slot).count();
         assert_eq!(self.running_without_slot as usize, without_slot, "running without a slot");
+        let early = self.early.keys().all(|id| {
+            matches!(self.samples.get(id), Some(super::Sample { phase: Phase::Submitting { .. }, .. }))
+        });
+        assert!(early, "a callback waits for an answer that is not to come");
         let reserved =
             self.samples.values().filter(|sample| matches!(sample.phase, Phase::Submitting { .. }));
         let reserved = reserved.fold(Usd::ZERO, |sum, sample| sum + sample.price);

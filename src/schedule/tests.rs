@@ -17,6 +17,8 @@ use crate::api::{Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, V
 use crate::generation::{GenerationType, Kind, Mode};
 use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 
+mod callbacks;
+
 const PRICE: Usd = Usd::from_cents(20);
 const KIND: Kind = Kind { mode: Mode::Fast, generation_type: GenerationType::Text };
 
@@ -73,6 +75,8 @@ struct World<'a> {
     /// What downloads do: the same choices, counted by themselves, so that a story without them is told
     /// as it was before there were any.
     of_links: Choices<'a>,
+    /// What callbacks do, counted by themselves for the same reason.
+    of_calls: Choices<'a>,
     now: Stamp,
     /// The state file.
     rows: BTreeMap<SampleId, Stored1>,
@@ -83,6 +87,10 @@ struct World<'a> {
     doubted: HashSet<SampleId>,
     /// Callbacks that bring the task of a doubt, with when.
     callbacks: Vec<(Stamp, Entry, TaskId)>,
+    /// Callbacks on their way, whatever becomes of the process.
+    calls: Vec<(Stamp, SampleId, Attempt, TaskId)>,
+    /// What came of those that arrived.
+    heard: HashMap<Heard, u32>,
     /// The process.
     core: Schedule,
     permits: u32,
@@ -98,14 +106,18 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(samples: i64, limits: Limits, bytes: &'a [u8]) -> Self {
-        let config = Config { limits, ..Config::default() };
+        // Some runs are told that they will be called back, and are not.
+        let called_back = bytes.first().is_some_and(|byte| byte % 3 > 0);
+        let config = Config { limits, called_back, ..Config::default() };
         let now = Stamp::BIRTH;
+        let half = bytes.len() / 2;
         let fresh =
             Stored1 { row: Row::Ready { not_before: now }, attempts: 0, paid_retries: 0, cost: Usd::ZERO };
         Self {
             config,
             choices: Choices { bytes, next: 0 },
             of_links: Choices { bytes, next: 0 },
+            of_calls: Choices { bytes: if called_back { &bytes[half..] } else { &[] }, next: 0 },
             now,
             rows: (1..=samples).map(|id| (SampleId(id), fresh.clone())).collect(),
             tasks: HashMap::new(),
@@ -113,6 +125,8 @@ impl<'a> World<'a> {
             most_alive: 0,
             doubted: HashSet::new(),
             callbacks: Vec::new(),
+            calls: Vec::new(),
+            heard: HashMap::new(),
             core: Schedule::new(config, Gate::new(limits.requests_per_minute, now), Before::default(), now),
             permits: 0,
             cursor: 0,
@@ -166,6 +180,8 @@ impl<'a> World<'a> {
                 }
                 (Row::Submitting { .. }, Transition::Retracted) => Row::Ready { not_before: Stamp::BIRTH },
                 (Row::Submitting { .. }, Transition::Accepted { task, attempt, cost }) => {
+                    // A callback may have come before its doubt.
+                    self.doubted.remove(&change.sample);
                     stored.attempts = attempt.0;
                     stored.cost = stored.cost + cost;
                     Row::Running { task, accepted: change.at }
@@ -215,7 +231,12 @@ impl<'a> World<'a> {
             let byte = world.choices.byte().unwrap_or(1);
             let seconds = 20 + u64::from(byte) * u64::from(byte) / 40;
             let task = TaskId::new(&format!("t{}", world.tasks.len())).unwrap();
-            let dies = world.now + Duration::from_secs(seconds);
+            let mut dies = world.now + Duration::from_secs(seconds);
+            if world.of_calls.one_in(6) {
+                // Before the answer to its submission.
+                dies = world.now + Duration::from_millis(60);
+            }
+            world.will_call(sample, attempt, &task, dies);
             world
                 .tasks
                 .insert(task.clone(), Task { sample, born: world.now, dies, fails: byte.is_multiple_of(5) });
@@ -253,6 +274,76 @@ impl<'a> World<'a> {
         self.most_alive = self.most_alive.max(alive);
         self.flying
             .push((self.now + Duration::from_millis(120), Event::Submitted { sample, attempt, answer }));
+    }
+
+    /// The service calls back once, twice, late, or never.
+    fn will_call(&mut self, sample: SampleId, attempt: Attempt, task: &TaskId, dies: Stamp) {
+        let pick = self.of_calls.byte().unwrap_or(0);
+        for _ in 0..[0, 1, 1, 1, 2, 3][usize::from(pick % 6)] {
+            let late =
+                self.of_calls.byte().map_or(0, |byte| if byte < 100 { 0 } else { u64::from(byte) * 900 });
+            self.calls.push((dies + Duration::from_millis(late), sample, attempt, task.clone()));
+        }
+    }
+
+    /// How a task of the service is that has ended.
+    fn end_of(&self, task: &TaskId) -> Polled {
+        let failed = TaskFailure {
+            failure: failure(FailureKind::Transient),
+            verdict: Verdict::MayRetry,
+            created: None,
+            completed: None,
+        };
+        let video = Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None };
+        if self.tasks[task].fails { Polled::Failed(failed) } else { Polled::Succeeded(video) }
+    }
+
+    /// A callback arrives. What is elsewhere is looked up once all so far is durable, as the shell does.
+    fn call(&mut self, sample: SampleId, attempt: Attempt, task: TaskId) {
+        let answer = self.end_of(&task);
+        let mut heard = self.core.hear(sample, attempt, Some(task.clone()), answer.clone(), self.now);
+        self.uncommitted.extend(self.core.take_changes());
+        let stored = &self.rows[&sample];
+        if heard == Heard::Elsewhere && stored.attempts == attempt.0 {
+            let durable = self.uncommitted.iter().all(|change| change.sample != sample);
+            if durable && matches!(stored.row, Row::Ended { status: Status::Unknown, .. }) {
+                let entry = entry(sample, stored, Stamp::BIRTH);
+                let found = Event::TaskFound { entry, task: task.clone(), put_back: false };
+                self.core.handle(found, self.now).unwrap();
+                assert_eq!(self.core.hear(sample, attempt, Some(task), answer, self.now), Heard::Ended);
+                heard = Heard::Settled;
+            }
+        }
+        if heard == Heard::Settled {
+            self.doubted.remove(&sample);
+        }
+        *self.heard.entry(heard).or_default() += 1;
+    }
+
+    /// Something comes to the address of a task that is being made, and it is not what the service says
+    /// of an end.
+    fn odd_call(&mut self) {
+        let Some(pick) = self.of_calls.byte().filter(|byte| byte.is_multiple_of(23)) else { return };
+        let running = self.rows.iter().filter_map(|(sample, stored)| match &stored.row {
+            Row::Running { task, .. } => Some((*sample, stored.attempts, task.clone())),
+            Row::Ready { .. } | Row::Submitting { .. } | Row::Ended { .. } => None,
+        });
+        let Some((sample, attempts, task)) = running.last() else { return };
+        let stranger = TaskId::new("another").unwrap();
+        let video = Video { urls: vec!["https://v.example/2.mp4".into()], created: None, completed: None };
+        let (attempt, task, answer) = match pick % 5 {
+            0 => (attempts, Some(task), Polled::Alive(Stage::Processing)),
+            1 => (attempts, Some(task), Polled::SucceededWithoutUrl),
+            2 => (attempts, Some(stranger), Polled::Succeeded(video)),
+            3 => (attempts, None, Polled::Unclear(failure(FailureKind::Transient))),
+            _ => (attempts - 1, Some(stranger), Polled::Succeeded(video)),
+        };
+        let before = self.core.take_changes();
+        let heard = self.core.hear(sample, Attempt(attempt), task, answer, self.now);
+        assert!(!matches!(heard, Heard::Ended | Heard::Settled | Heard::Kept), "{heard:?}");
+        assert!(self.core.take_changes().is_empty(), "a sample changes on the word of an odd callback");
+        self.uncommitted.extend(before);
+        *self.heard.entry(heard).or_default() += 1;
     }
 
     fn look(&mut self, sample: SampleId, task: &TaskId) {
@@ -310,6 +401,7 @@ impl<'a> World<'a> {
                 self.crash();
             }
             self.call_back();
+            self.odd_call();
             self.want_a_link();
             self.admit();
             match self.core.poll(self.now) {
@@ -391,6 +483,12 @@ impl<'a> World<'a> {
 
     /// Callbacks that have come, as far as the state file knows of their doubt.
     fn call_back(&mut self) {
+        for (_, sample, attempt, task) in
+            self.calls.extract_if(.., |(at, ..)| *at <= self.now).collect::<Vec<_>>()
+        {
+            self.call(sample, attempt, task);
+        }
+        self.uncommitted.extend(self.core.take_changes());
         let due: Vec<_> = self.callbacks.extract_if(.., |(at, ..)| *at <= self.now).collect();
         for (_, entry, task) in due {
             let known = matches!(self.rows[&entry.sample].row, Row::Ended { status: Status::Unknown, .. });
@@ -404,7 +502,9 @@ impl<'a> World<'a> {
     fn pass_time(&mut self, step: &Step) {
         let answer_at = self.flying.iter().map(|(at, _)| *at).min();
         let wake_at = if let Step::WakeAt(at) = step { Some(*at) } else { None };
-        let next = [answer_at, wake_at].into_iter().flatten().min().expect("something to wait for");
+        let called_at = self.calls.iter().map(|(at, ..)| *at).min();
+        let next =
+            [answer_at, wake_at, called_at].into_iter().flatten().min().expect("something to wait for");
         self.now = self.now.max(next);
         self.flying.sort_by_key(|(at, _)| *at);
         while self.flying.first().is_some_and(|(at, _)| *at <= self.now) {
@@ -471,6 +571,29 @@ proptest! {
             }
             prop_assert!(last - first < per_minute as usize, "too many in a window");
         }
+    }
+}
+
+/// What the property above is worth: its stories hold callbacks of every kind.
+#[test]
+fn stories_hear_of_everything() {
+    let mut heard: HashMap<Heard, u32> = HashMap::new();
+    for seed in 1_u32..60 {
+        let mut state = seed;
+        let bytes = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        });
+        let bytes: Vec<u8> = bytes.take(1_200).collect();
+        let mut world = World::new(30, limits(600, 8), &bytes);
+        world.run();
+        for (kind, count) in world.heard {
+            *heard.entry(kind).or_default() += count;
+        }
+    }
+    for kind in [Heard::Ended, Heard::Settled, Heard::Kept, Heard::Odd, Heard::Nothing, Heard::Elsewhere] {
+        let count = heard.get(&kind).copied().unwrap_or_default();
+        assert!(count >= 10, "{kind:?}: {count} of {heard:?}");
     }
 }
 

@@ -4,8 +4,10 @@ use rusqlite::{Row, params};
 
 use super::restore::stamp;
 use super::tallies::failure_kind;
-use super::{Store, StoreError, import, stored, unsigned};
-use crate::job::{Failure, FailureKind, UnixMillis, Usd};
+use super::{State, Store, StoreError, import, stored, unsigned};
+use crate::generation::{Generation, PriceList};
+use crate::job::{Attempt, Failure, FailureKind, SampleId, UnixMillis, Usd};
+use crate::schedule::Entry;
 
 /// One sample of the sheet that is `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,17 @@ pub struct Doubts {
     pub oldest: Option<UnixMillis>,
     /// When the newest was submitted.
     pub newest: Option<UnixMillis>,
+}
+
+/// A submission whose task nobody has named, as a callback finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The sample.
+    pub entry: Entry,
+    /// What it asks for.
+    pub generation: Generation,
+    /// Whether it was put back, to be bought again.
+    pub put_back: bool,
 }
 
 /// The charge of a sample's last attempt: all attempts of one sample have one price, unless
@@ -78,6 +91,41 @@ impl Store {
         let shown = statement.query_map(params![limit], |row| self.read_doubt(row))?;
         doubts.shown = shown.collect::<Result<_, _>>()?;
         Ok(doubts)
+    }
+
+    /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn unsettled(
+        &self,
+        sample: SampleId,
+        attempt: Attempt,
+        prices: PriceList,
+    ) -> Result<Option<Unsettled>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT s.idx, s.state, s.removed, s.paid_retries, s.not_before, r.generation
+             FROM samples s JOIN rows r ON r.position = s.row
+             WHERE s.id = ?1 AND s.attempt = ?2 AND s.attempts = ?2
+                 AND (s.state = 'unknown' OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)",
+        )?;
+        let mut rows = statement.query(params![sample.0, attempt.0])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let json: Option<String> = row.get(5)?;
+        let generation = serde_json::from_str::<Generation>(json.as_deref().unwrap_or_default())?;
+        let generation = generation.sample(row.get(0)?);
+        let removed: bool = row.get(2)?;
+        let entry = Entry {
+            sample,
+            kind: generation.kind(),
+            attempts: attempt.0,
+            paid_retries: if removed { u32::MAX } else { row.get(3)? },
+            price: prices.of(generation.draft().mode),
+            not_before: stamp(row.get(4)?),
+        };
+        let put_back = row.get::<_, State>(1)? == State::Ready;
+        Ok(Some(Unsettled { entry, generation, put_back }))
     }
 
     /// How many submissions have no answer, of a run that goes on or was killed.

@@ -47,7 +47,7 @@ pub use account::{AccountError, Claim, Holder, Part, account_folder};
 pub use asked::{Asked, Names, Uses};
 pub use columns::Cells;
 pub use cursor::Cursor;
-pub use doubts::{Doubt, Doubts};
+pub use doubts::{Doubt, Doubts, Unsettled};
 pub use error::StoreError;
 pub use files::{DestinationCount, Files, Note, NoteOf, SavedFile, Standing, ToSave, UnsavedLinks};
 pub use images::ImageUse;
@@ -62,7 +62,7 @@ pub use retry::Retried;
 pub use selection::Selection;
 pub use state::State;
 pub use tallies::{OutcomeCount, PlanLine};
-pub use writer::{Committed, Follower, Trouble, Writer, WriterError, tell_what_is_lost};
+pub use writer::{Committed, Follower, LookUp, Trouble, Writer, WriterError, tell_what_is_lost};
 
 use crate::clock::Moment;
 use crate::harmless::one_line;

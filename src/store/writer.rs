@@ -18,8 +18,9 @@ use futures::FutureExt;
 use futures::future::Either;
 use tokio::sync::oneshot;
 
-use super::{Store, StoreError};
-use crate::job::SampleId;
+use super::{Store, StoreError, Unsettled};
+use crate::generation::PriceList;
+use crate::job::{Attempt, SampleId};
 use crate::schedule::{Change, Transition};
 
 /// Batches on their way to the thread: the engine has at most one outstanding.
@@ -45,6 +46,17 @@ pub struct Committed {
     pub changes: Vec<Change>,
     /// What went wrong all the same: nothing more should be bought. Told once.
     pub trouble: Option<Trouble>,
+    /// What was looked up after it, in the order of [`LookUp::wanted`].
+    pub found: Result<Vec<Option<Unsettled>>, StoreError>,
+}
+
+/// Submissions to look up once a batch is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookUp {
+    /// Which.
+    pub wanted: Vec<(SampleId, Attempt)>,
+    /// What videos cost.
+    pub prices: PriceList,
 }
 
 /// Why nothing more should be bought, although everything so far is durable.
@@ -101,8 +113,8 @@ enum Place<F> {
     Here(Box<Desk<F>>),
 }
 
-/// Changes, and where to answer.
-type Batch = (Vec<Change>, oneshot::Sender<Result<Committed, WriterError>>);
+/// Changes, what to look up after them, and where to answer.
+type Batch = (Vec<Change>, Option<LookUp>, oneshot::Sender<Result<Committed, WriterError>>);
 
 /// What the work is done on.
 #[derive(Debug)]
@@ -119,11 +131,17 @@ impl<F: Follower> Desk<F> {
         Self { store, follower, following: true, ended: Vec::new() }
     }
 
-    fn commit(&mut self, changes: Vec<Change>) -> Result<Committed, WriterError> {
+    fn commit(&mut self, changes: Vec<Change>, look_up: Option<LookUp>) -> Result<Committed, WriterError> {
         let full = commit_where_there_is_room(&mut self.store, &changes, Store::find_room)?;
         let full = full.map(|source| Trouble::DiskFull { state: self.store.path().into(), source });
         let behind = self.follow(&changes).err().map(|error| Trouble::Follower(error.into()));
-        Ok(Committed { changes, trouble: full.or(behind) })
+        let found = look_up.map_or(Ok(Vec::new()), |look_up| self.look_up(&look_up));
+        Ok(Committed { changes, trouble: full.or(behind), found })
+    }
+
+    fn look_up(&self, look_up: &LookUp) -> Result<Vec<Option<Unsettled>>, StoreError> {
+        let find = |(sample, attempt): &(_, _)| self.store.unsettled(*sample, *attempt, look_up.prices);
+        look_up.wanted.iter().map(find).collect()
     }
 
     fn follow(&mut self, changes: &[Change]) -> Result<(), F::Error> {
@@ -185,9 +203,9 @@ impl<F: Follower> Writer<F> {
         let (batches, waiting) = mpsc::sync_channel::<Batch>(BATCHES_WAITING);
         let mut desk = Desk::new(store, follower);
         let work = move || {
-            for (batch, answer) in waiting {
+            for (batch, look_up, answer) in waiting {
                 // Nobody waits for the answer any more: the engine was dropped, the batch stands.
-                drop(answer.send(desk.commit(batch)));
+                drop(answer.send(desk.commit(batch, look_up)));
             }
             desk
         };
@@ -209,12 +227,21 @@ impl<F: Follower> Writer<F> {
         &mut self,
         batch: Vec<Change>,
     ) -> impl Future<Output = Result<Committed, WriterError>> + Send + use<F> {
+        self.commit_and_look_up(batch, None)
+    }
+
+    /// The same, and looks these submissions up once the batch is durable.
+    pub fn commit_and_look_up(
+        &mut self,
+        batch: Vec<Change>,
+        look_up: Option<LookUp>,
+    ) -> impl Future<Output = Result<Committed, WriterError>> + Send + use<F> {
         match &mut self.0 {
-            Place::Here(desk) => Either::Left(ready(desk.commit(batch))),
+            Place::Here(desk) => Either::Left(ready(desk.commit(batch, look_up))),
             Place::Thread { batches, .. } => {
                 let (answer, answered) = oneshot::channel();
                 // A thread that is gone drops the answer's sender, which is told below.
-                drop(batches.send((batch, answer)));
+                drop(batches.send((batch, look_up, answer)));
                 Either::Right(answered.map(|answer| answer.unwrap_or(Err(WriterError::Gone(None)))))
             }
         }

@@ -188,3 +188,34 @@ fn what_is_only_proposed_is_forgotten_and_a_selection_leaves_others_alone() {
     let store = open();
     assert_eq!(store.doubts(9).unwrap().shown.iter().map(|doubt| doubt.line).collect::<Vec<_>>(), [3]);
 }
+
+#[test]
+fn a_callback_finds_what_is_in_doubt_or_put_back_from_it() {
+    let first = Attempt(1);
+    let of = |store: &Store, sample| store.unsettled(SampleId(sample), first, PRICES).unwrap();
+    for state in State::ALL.into_iter().filter(|state| *state != State::Invalid) {
+        let mut store = with(&[("x", "a", 1)]);
+        bring(&mut store, 1, state);
+        let found = of(&store, 1);
+        assert_eq!(found.is_some(), state == State::Unknown, "{state}");
+        let Some(Unsettled { entry, generation, put_back }) = found else { continue };
+        assert_eq!((entry.sample, entry.attempts, put_back), (SampleId(1), 1, false));
+        assert_eq!(entry.price, PRICES.of(generation.draft().mode));
+        assert_eq!(store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap(), None, "another attempt");
+        assert_eq!(of(&store, 2), None, "no such sample");
+        store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
+        assert!(of(&store, 1).is_some_and(|found| found.put_back));
+        let task = TaskId::new("found").unwrap();
+        let step = Transition::Found { task, attempt: first, put_back: true };
+        store.commit(&[change(1, 200, step)]).unwrap();
+        assert_eq!(of(&store, 1), None, "settled");
+    }
+    // Bought again since.
+    let mut store = with(&[("x", "a", 1)]);
+    doubt(&mut store, 1, 5);
+    store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
+    store.commit(&[change(1, 200, intended(2))]).unwrap();
+    assert_eq!(of(&store, 1), None);
+    store.commit(&[change(1, 201, Transition::Retracted)]).unwrap();
+    assert!(of(&store, 1).is_some_and(|found| found.put_back), "not accepted, and so not bought again");
+}

@@ -1,0 +1,202 @@
+//! Callbacks, one case at a time.
+
+use super::*;
+
+const ONE: SampleId = SampleId(1);
+const FIRST: Attempt = Attempt(1);
+const SECONDS: fn(u64) -> Stamp = |seconds| Stamp::from_millis(seconds * 1_000);
+
+fn task(name: &str) -> TaskId {
+    TaskId::new(name).unwrap()
+}
+
+fn made() -> Polled {
+    Polled::Succeeded(Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None })
+}
+
+fn failed(verdict: Verdict) -> Polled {
+    let failure = failure(FailureKind::Transient);
+    Polled::Failed(TaskFailure { failure, verdict, created: None, completed: None })
+}
+
+/// A core with one sample that is being submitted.
+fn submitting() -> Schedule {
+    let mut core = core(Config { called_back: true, ..Config::default() });
+    admit_many(&mut core, 1);
+    assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, SECONDS(1))), [ONE]);
+    core
+}
+
+/// A core with the task `t1` of one sample, accepted a second after birth.
+fn running() -> Schedule {
+    let mut core = submitting();
+    accept(&mut core, 1, SECONDS(1));
+    core.take_changes();
+    core
+}
+
+fn answer(core: &mut Schedule, answer: Submitted, now: Stamp) {
+    core.handle(Event::Submitted { sample: ONE, attempt: FIRST, answer }, now).unwrap();
+}
+
+fn polled(core: &mut Schedule, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
+    core.handle(Event::Polled { sample: ONE, answer }, now)
+}
+
+/// The looks that the core asks for, with when.
+fn looks(core: &mut Schedule, from: u64, until: u64) -> Vec<u64> {
+    let actions = actions(core, SECONDS(from), SECONDS(until));
+    let is_look = |action: &Action| matches!(action, Action::Poll { .. });
+    actions.iter().filter(|(_, action)| is_look(action)).map(|(at, _)| at / 1_000).collect()
+}
+
+fn steps(core: &mut Schedule) -> Vec<Transition> {
+    core.take_changes().into_iter().map(|change| change.transition).collect()
+}
+
+fn is_success(step: &Transition) -> bool {
+    matches!(step, Transition::Ended { outcome: Outcome::Succeeded(_), .. })
+}
+
+#[test]
+fn a_callback_is_as_good_as_a_look() {
+    let mut core = running();
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(60)), Heard::Ended);
+    assert!(matches!(&steps(&mut core)[..], [step] if is_success(step)));
+    assert_eq!((core.running(), core.slots_held()), (0, 0));
+    // The second of two, and one that an earlier attempt's address brings.
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(61)), Heard::Elsewhere);
+    let mut core = running();
+    assert_eq!(core.hear(ONE, Attempt(0), Some(task("t1")), made(), SECONDS(60)), Heard::Nothing);
+    assert!(steps(&mut core).is_empty());
+}
+
+#[test]
+fn the_answer_of_a_look_under_way_is_ignored_once() {
+    let mut core = running();
+    assert_eq!(looks(&mut core, 1, 200), [181]);
+    core.handle(
+        Event::CalledBack { sample: ONE, attempt: FIRST, task: Some(task("t1")), answer: made() },
+        SECONDS(182),
+    )
+    .unwrap();
+    assert!(matches!(&steps(&mut core)[..], [step] if is_success(step)));
+    polled(&mut core, failed(Verdict::Final), SECONDS(183)).unwrap();
+    assert!(steps(&mut core).is_empty());
+    assert!(polled(&mut core, made(), SECONDS(183)).is_err(), "nobody asked for that");
+}
+
+#[test]
+fn an_answer_that_was_overtaken_is_not_taken_for_the_next_attempts() {
+    let mut core = running();
+    assert_eq!(looks(&mut core, 1, 181), [181]);
+    assert_eq!(
+        core.hear(ONE, FIRST, Some(task("t1")), failed(Verdict::MayRetry), SECONDS(182)),
+        Heard::Ended
+    );
+    actions(&mut core, SECONDS(182), SECONDS(290));
+    core.handle(Event::SlotsReclaimed(1), SECONDS(290)).unwrap();
+    assert_eq!(submits(&actions(&mut core, SECONDS(290), SECONDS(300))), [ONE]);
+    let accepted = Submitted::Accepted(task("t2"));
+    core.handle(Event::Submitted { sample: ONE, attempt: Attempt(2), answer: accepted }, SECONDS(300))
+        .unwrap();
+    // Its own look is due and waits for the answer to the first.
+    assert_eq!(looks(&mut core, 300, 900), [0; 0]);
+    steps(&mut core);
+    polled(&mut core, made(), SECONDS(900)).unwrap();
+    assert!(steps(&mut core).is_empty(), "the second task is still being made");
+    assert_eq!(looks(&mut core, 900, 900), [900]);
+    polled(&mut core, made(), SECONDS(901)).unwrap();
+    assert!(matches!(&steps(&mut core)[..], [step] if is_success(step)));
+}
+
+#[test]
+fn a_callback_before_the_answer_counts_with_it() {
+    let refusal = Refusal {
+        cause: RefusalCause::Unavailable,
+        retry_after: None,
+        failure: failure(FailureKind::Transient),
+    };
+    // A doubt is none, and a refusal was an acceptance: the task called back.
+    for said in [
+        Submitted::Accepted(task("t1")),
+        Submitted::InDoubt(failure(FailureKind::Doubt)),
+        Submitted::NotAccepted(refusal),
+    ] {
+        let mut core = submitting();
+        assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Kept);
+        assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Kept);
+        steps(&mut core);
+        answer(&mut core, said, SECONDS(2));
+        let steps = steps(&mut core);
+        assert!(
+            matches!(&steps[..], [Transition::Accepted { task, .. }, ended] if task.as_str() == "t1" && is_success(ended)),
+            "{steps:?}"
+        );
+        assert_eq!((core.running(), core.slots_held(), core.spent), (0, 0, PRICE));
+    }
+}
+
+#[test]
+fn another_task_than_the_accepted_one_leads_to_a_look() {
+    let mut core = submitting();
+    assert_eq!(core.hear(ONE, FIRST, Some(task("other")), made(), SECONDS(1)), Heard::Kept);
+    steps(&mut core);
+    accept(&mut core, 1, SECONDS(2));
+    assert!(matches!(&steps(&mut core)[..], [Transition::Accepted { task, .. }] if task.as_str() == "t1"));
+    assert_eq!(looks(&mut core, 2, 100), [2]);
+}
+
+#[test]
+fn odd_callbacks_lead_to_one_look_and_no_change() {
+    let unclear = || Polled::Unclear(failure(FailureKind::Transient));
+    for (named, told) in [
+        (Some("other"), made()),
+        (Some("t1"), Polled::Alive(Stage::Processing)),
+        (Some("t1"), Polled::SucceededWithoutUrl),
+        (Some("t1"), Polled::NotFound(failure(FailureKind::Transient))),
+        (None, unclear()),
+        (None, made()),
+    ] {
+        let mut core = running();
+        for _ in 0..3 {
+            assert_eq!(core.hear(ONE, FIRST, named.map(task), told.clone(), SECONDS(60)), Heard::Odd);
+        }
+        assert_eq!(looks(&mut core, 60, 61), [60], "{told:?}");
+        // One more while that look is under way, and one right after it.
+        assert_eq!(core.hear(ONE, FIRST, named.map(task), told.clone(), SECONDS(61)), Heard::Odd);
+        polled(&mut core, Polled::Alive(Stage::Processing), SECONDS(61)).unwrap();
+        assert_eq!(core.hear(ONE, FIRST, named.map(task), told.clone(), SECONDS(61)), Heard::Odd);
+        assert_eq!(looks(&mut core, 61, 62), [61]);
+        assert!(steps(&mut core).is_empty());
+    }
+}
+
+#[test]
+fn a_doubt_is_settled_by_its_callback() {
+    let mut core = submitting();
+    answer(&mut core, Submitted::InDoubt(failure(FailureKind::Doubt)), SECONDS(2));
+    steps(&mut core);
+    assert_eq!(core.hear(ONE, FIRST, None, made(), SECONDS(60)), Heard::Nothing, "it names no task");
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(60)), Heard::Settled);
+    let told = steps(&mut core);
+    assert!(matches!(&told[..], [Transition::Found { put_back: false, .. }, ended] if is_success(ended)));
+    assert_eq!((core.running(), core.slots_held(), core.spent, core.failures), (0, 0, PRICE, 0));
+    // What it says of the task is odd: the task is watched, from a look now.
+    let mut core = submitting();
+    answer(&mut core, Submitted::InDoubt(failure(FailureKind::Doubt)), SECONDS(2));
+    assert_eq!(
+        core.hear(ONE, FIRST, Some(task("t1")), Polled::SucceededWithoutUrl, SECONDS(60)),
+        Heard::Settled
+    );
+    assert_eq!(looks(&mut core, 60, 61), [60]);
+}
+
+#[test]
+fn looks_sweep_where_callbacks_are_expected() {
+    // Twice the vendor's ninety seconds, then every thirty.
+    let mut core = running();
+    assert_eq!(looks(&mut core, 1, 400), [181]);
+    polled(&mut core, Polled::Alive(Stage::Processing), SECONDS(182)).unwrap();
+    assert_eq!(looks(&mut core, 182, 400), [211]);
+}
