@@ -14,7 +14,7 @@ use std::error::Error;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{State, Store, StoreError, columns, names, schema, set_meta, stored, unsigned};
+use super::{State, Store, StoreError, callbacks, columns, names, schema, set_meta, stored, unsigned};
 use crate::job::Usd;
 use crate::manifest::{Adjusted, Field, Problem, Reader, Record};
 
@@ -426,7 +426,8 @@ fn replace(connection: &Connection) -> rusqlite::Result<()> {
 /// Takes what other tables hold of samples along to their new numbers: of those that ask for what
 /// they asked for, and of those no longer in the sheet.
 fn renumber(connection: &Connection) -> rusqlite::Result<()> {
-    if names::is_empty(connection)? {
+    let (named, called) = (!names::is_empty(connection)?, callbacks::are_expected(connection)?);
+    if !named && !called {
         return Ok(());
     }
     connection.execute_batch(
@@ -437,7 +438,10 @@ fn renumber(connection: &Connection) -> rusqlite::Result<()> {
              CROSS JOIN moved m ON m.new = n.row CROSS JOIN kept k ON k.row = m.old
              CROSS JOIN samples s ON s.id = k.id AND s.idx = n.idx WHERE n.removed = 1;",
     )?;
-    names::renumber(connection)
+    if called {
+        callbacks::renumber(connection)?;
+    }
+    if named { names::renumber(connection) } else { Ok(()) }
 }
 
 /// A row's key as 32 hexadecimal digits that no other row of the sheet has.

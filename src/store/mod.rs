@@ -11,6 +11,7 @@ mod account;
 mod after;
 mod anchor;
 mod asked;
+mod callbacks;
 mod columns;
 mod commit;
 mod cursor;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::StoreError;
+use super::callbacks::MOVED;
 
 /// `bveo`, in the header of the file.
 pub(super) const APPLICATION_ID: u32 = 0x6276_656f;
@@ -129,7 +130,8 @@ pub(super) fn extend(connection: &Connection) -> rusqlite::Result<()> {
         "CREATE TABLE IF NOT EXISTS names {NAMES};
          {}
          CREATE TABLE IF NOT EXISTS destinations {DESTINATIONS};
-         CREATE TABLE IF NOT EXISTS files {FILES};",
+         CREATE TABLE IF NOT EXISTS files {FILES};
+         CREATE TABLE IF NOT EXISTS moved_samples {MOVED};",
         index_names("names")
     ))
 }

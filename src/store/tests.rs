@@ -13,6 +13,7 @@ use crate::manifest::{Adjusted, Entry, Problem, Record};
 use crate::schedule::{Change, Restored, Stored, Transition};
 
 mod anchor;
+mod callbacks;
 mod disk;
 mod files;
 mod names;
