@@ -5,14 +5,15 @@
 //!
 //! **The loop never blocks on a commit.** The end of a commit is an event like an answer; at most
 //! one is outstanding, what it makes durable is performed when it ends, and what arrives meanwhile
-//! is the next batch. That is the whole of the group commit. Calls in flight are polled by the same
+//! is the next batch; it begins when nothing else is ready, so that a slot that was freed and the
+//! sample that takes it are one commit. That is the whole of the group commit. Calls in flight are polled by the same
 //! `select!`, so an answer is never taken for a time-out because the disk was slow.
 //!
 //! **A submission is sent only after its intent is durable**, and only while its permit is fresh:
 //! one that waited too long for the disk is not sent, and its intent is taken back.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -183,6 +184,8 @@ enum Woken {
     Queue(Option<Result<(Entry, Generation), StoreError>>),
     Downloads(Option<FromDownloads>),
     Interrupted,
+    /// Nothing else is ready, and something wants to be durable.
+    CommitDue,
     Time,
 }
 
@@ -263,8 +266,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            self.start_commit();
-            let finished = decided == Decided::Finished && self.commit.is_none();
+            let to_commit = self.commit.is_none() && !self.batch.is_empty();
+            let finished = decided == Decided::Finished && self.commit.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
             }
@@ -278,8 +281,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             let admitting = queue_open && self.schedule.halt().is_none();
             // Slow input and slow disks stop virtual time: it moves only where the queue has
             // nothing more to give or there is no slot to take it.
-            let time_may_move =
-                self.commit.is_none() && !finished && (!admitting || self.slots.available_permits() == 0);
+            let admitting = admitting && self.slots.available_permits() > 0;
+            let time_may_move = self.commit.is_none() && !to_commit && !finished && !admitting;
             let clock = &self.clock;
             let woken = tokio::select! {
                 biased;
@@ -288,6 +291,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
                 told = self.desk.next() => Woken::Downloads(told),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
+                // Last of what is ready, so that all of that is in it.
+                () = ready(()), if to_commit => Woken::CommitDue,
                 () = wait_until(clock, wake_at) => Woken::Time,
                 () = clock.advance(wake_at), if time_may_move => Woken::Time,
             };
@@ -322,6 +327,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 Woken::Interrupted => {
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
+                Woken::CommitDue => self.start_commit(),
                 Woken::Time => {}
             }
             if interrupted_until.is_none() && self.schedule.halt().is_some_and(Halt::leaves_tasks) {
