@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -98,14 +99,20 @@ pub struct Clock(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Real { origin: tokio::time::Instant, base: Stamp, factor: NonZeroU32 },
-    Virtual(Arc<Mutex<Timeline>>),
+    Virtual(Arc<Timeline>),
 }
 
 /// Virtual time and those who wait for it.
 #[derive(Debug)]
 struct Timeline {
-    now: Stamp,
-    sleepers: BinaryHeap<Reverse<Sleeper>>,
+    /// Nanoseconds. Read far more often than anybody waits; moved only where the sleepers are locked.
+    now: AtomicU64,
+    sleepers: Mutex<Sleepers>,
+}
+
+#[derive(Debug, Default)]
+struct Sleepers {
+    heap: BinaryHeap<Reverse<Sleeper>>,
     /// Sleepers so far: orders those with the same deadline, first come first woken.
     count: u64,
 }
@@ -136,10 +143,6 @@ impl Ord for Sleeper {
     }
 }
 
-fn lock(timeline: &Mutex<Timeline>) -> MutexGuard<'_, Timeline> {
-    timeline.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Clock {
     /// A clock that shows `base` now and runs `factor` times as fast as real time.
     #[must_use]
@@ -151,11 +154,8 @@ impl Clock {
     /// A clock that shows `base` until it is advanced.
     #[must_use]
     pub fn virtual_from(base: Stamp) -> Self {
-        Self(Kind::Virtual(Arc::new(Mutex::new(Timeline {
-            now: base,
-            sleepers: BinaryHeap::new(),
-            count: 0,
-        }))))
+        let now = AtomicU64::new(base.as_nanos());
+        Self(Kind::Virtual(Arc::new(Timeline { now, sleepers: Mutex::default() })))
     }
 
     /// Whether time moves only by [`Clock::advance`].
@@ -178,7 +178,7 @@ impl Clock {
     pub fn now(&self) -> Stamp {
         match &self.0 {
             Kind::Real { origin, base, factor } => *base + origin.elapsed() * factor.get(),
-            Kind::Virtual(timeline) => lock(timeline).now,
+            Kind::Virtual(timeline) => timeline.now(),
         }
     }
 
@@ -205,19 +205,29 @@ impl Clock {
     pub fn advance(&self, wake_at: Option<Stamp>) -> impl Future<Output = ()> + Send + use<> {
         let kind = self.0.clone();
         poll_fn(move |_| match &kind {
-            Kind::Virtual(timeline) if lock(timeline).advance(wake_at) => Poll::Ready(()),
+            Kind::Virtual(timeline) if timeline.advance(wake_at) => Poll::Ready(()),
             Kind::Virtual(_) | Kind::Real { .. } => Poll::Pending,
         })
     }
 }
 
 impl Timeline {
-    fn advance(&mut self, wake_at: Option<Stamp>) -> bool {
-        let first = self.sleepers.peek().map(|Reverse(sleeper)| sleeper.due.0);
+    fn now(&self) -> Stamp {
+        Stamp::from_nanos(self.now.load(Ordering::Acquire))
+    }
+
+    fn sleepers(&self) -> MutexGuard<'_, Sleepers> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn advance(&self, wake_at: Option<Stamp>) -> bool {
+        let mut sleepers = self.sleepers();
+        let first = sleepers.heap.peek().map(|Reverse(sleeper)| sleeper.due.0);
         let Some(next) = first.into_iter().chain(wake_at).min() else { return false };
-        self.now = self.now.max(next);
-        while self.sleepers.peek().is_some_and(|Reverse(sleeper)| sleeper.due.0 <= self.now) {
-            if let Some(Reverse(sleeper)) = self.sleepers.pop() {
+        let now = self.now().max(next);
+        self.now.store(now.as_nanos(), Ordering::Release);
+        while sleepers.heap.peek().is_some_and(|Reverse(sleeper)| sleeper.due.0 <= now) {
+            if let Some(Reverse(sleeper)) = sleepers.heap.pop() {
                 sleeper.waker.wake();
             }
         }
@@ -225,17 +235,21 @@ impl Timeline {
     }
 }
 
-async fn sleep_in(timeline: &Mutex<Timeline>, due: Stamp) {
+async fn sleep_in(timeline: &Timeline, due: Stamp) {
     let mut registered: Option<Waker> = None;
     poll_fn(|context| {
-        let mut timeline = lock(timeline);
-        if timeline.now >= due {
+        if timeline.now() >= due {
             return Poll::Ready(());
         }
         if !registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            timeline.count += 1;
-            let order = timeline.count;
-            timeline.sleepers.push(Reverse(Sleeper { due: (due, order), waker: context.waker().clone() }));
+            let mut sleepers = timeline.sleepers();
+            // It may have moved before this was locked, and nobody would wake whom it has passed.
+            if timeline.now() >= due {
+                return Poll::Ready(());
+            }
+            sleepers.count += 1;
+            let order = sleepers.count;
+            sleepers.heap.push(Reverse(Sleeper { due: (due, order), waker: context.waker().clone() }));
             registered = Some(context.waker().clone());
         }
         Poll::Pending

@@ -5,14 +5,15 @@
 //!
 //! **The loop never blocks on a commit.** The end of a commit is an event like an answer; at most
 //! one is outstanding, what it makes durable is performed when it ends, and what arrives meanwhile
-//! is the next batch. That is the whole of the group commit. Calls in flight are polled by the same
+//! is the next batch; it begins when nothing else is ready, so that a slot that was freed and the
+//! sample that takes it are one commit. That is the whole of the group commit. Calls in flight are polled by the same
 //! `select!`, so an answer is never taken for a time-out because the disk was slow.
 //!
 //! **A submission is sent only after its intent is durable**, and only while its permit is fresh:
 //! one that waited too long for the disk is not sent, and its intent is taken back.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -193,6 +194,8 @@ enum Woken {
     Downloads(Option<FromDownloads>),
     CalledBack(Arrival),
     Interrupted,
+    /// Nothing else is ready, and something wants to be durable.
+    CommitDue,
     Time,
 }
 
@@ -274,8 +277,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            self.start_commit();
-            let finished = decided == Decided::Finished && self.commit.is_none();
+            let to_commit = self.commit.is_none() && !self.batch.is_empty();
+            let finished = decided == Decided::Finished && self.commit.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
             }
@@ -289,8 +292,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             let admitting = queue_open && self.schedule.halt().is_none();
             // Slow input and slow disks stop virtual time: it moves only where the queue has
             // nothing more to give or there is no slot to take it.
-            let time_may_move =
-                self.commit.is_none() && !finished && (!admitting || self.slots.available_permits() == 0);
+            let admitting = admitting && self.slots.available_permits() > 0;
+            let time_may_move = self.commit.is_none() && !to_commit && !finished && !admitting;
             let clock = &self.clock;
             let woken = tokio::select! {
                 biased;
@@ -300,6 +303,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 told = self.desk.next() => Woken::Downloads(told),
                 arrival = self.ear.next() => Woken::CalledBack(arrival),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
+                // Last of what is ready, so that all of that is in it.
+                () = ready(()), if to_commit => Woken::CommitDue,
                 () = wait_until(clock, wake_at) => Woken::Time,
                 () = clock.advance(wake_at), if time_may_move => Woken::Time,
             };
@@ -337,6 +342,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 Woken::Interrupted => {
                     self.schedule.handle(Event::StopBuying(Halt::Interrupted), now)?;
                 }
+                Woken::CommitDue => self.start_commit(),
                 Woken::Time => {}
             }
             if interrupted_until.is_none() && self.schedule.halt().is_some_and(Halt::leaves_tasks) {

@@ -11,6 +11,7 @@
 
 mod address;
 mod classify;
+mod json;
 mod key;
 mod wire;
 

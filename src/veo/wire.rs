@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::classify::{self, Answer, Code};
+use super::json::Json;
 use crate::api::{Balance, CallbackUrl, Polled, Stage, Submitted, TaskFailure};
 use crate::generation::{AspectRatio, Generation, GenerationType, Mode, Provider};
 use crate::job::{Failure, FailureKind, TaskId, UnixMillis, Usd, Video};
@@ -124,9 +124,9 @@ pub fn read_balance(reply: &Reply) -> Balance {
         return classify::balance(&envelope.answer());
     }
     let dollars = match envelope.data() {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        Json::Number(number) => number.as_f64(),
+        Json::Text(text) => text.trim().parse().ok(),
+        Json::Null | Json::Bool | Json::Array(_) | Json::Object(_) => None,
     };
     // `max` would turn what is not a number into nothing left.
     Balance::Left(
@@ -134,11 +134,11 @@ pub fn read_balance(reply: &Reply) -> Balance {
     )
 }
 
-fn read_state(state: &str, data: &Value) -> Polled {
+fn read_state(state: &str, data: &Json<'_>) -> Polled {
     let created = data.get("createTime").and_then(read_time);
     let completed = data.get("completeTime").and_then(read_time);
     if state.eq_ignore_ascii_case("success") {
-        let urls = read_urls(data.get("resultJson").unwrap_or(&Value::Null));
+        let urls = read_urls(data.get("resultJson").unwrap_or(&Json::Null));
         return if urls.is_empty() {
             Polled::SucceededWithoutUrl
         } else {
@@ -148,7 +148,7 @@ fn read_state(state: &str, data: &Value) -> Polled {
     if state.eq_ignore_ascii_case("failed") {
         let message = text_of(data.get("failMsg")).unwrap_or_default();
         let code = match data.get("failCode") {
-            Some(Value::Number(number)) => Some(number.to_string()),
+            Some(Json::Number(number)) => Some(number.to_string()),
             code => text_of(code).map(str::to_owned),
         };
         let (failure, verdict) = classify::task_failure(code.as_deref(), message);
@@ -163,17 +163,18 @@ fn read_state(state: &str, data: &Value) -> Polled {
 }
 
 /// The videos of a `resultJson`, which is documented as JSON in a string and was seen as an object.
-fn read_urls(result: &Value) -> Vec<String> {
-    let parsed: Value;
+fn read_urls(result: &Json<'_>) -> Vec<String> {
+    let parsed;
     let result = match result {
-        Value::String(json) => {
-            parsed = serde_json::from_str(json).unwrap_or_default();
+        Json::Text(json) => {
+            parsed = Json::read(json.as_bytes()).unwrap_or(Json::Null);
             &parsed
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => result,
+        Json::Null | Json::Bool | Json::Number(_) | Json::Array(_) | Json::Object(_) => result,
     };
-    let urls = result.get("resultUrls").and_then(Value::as_array).into_iter().flatten();
-    urls.filter_map(Value::as_str)
+    let urls = result.get("resultUrls").map(Json::items).unwrap_or_default();
+    urls.iter()
+        .filter_map(Json::as_str)
         .map(str::trim)
         .filter(|url| is_web_address(url))
         .map(str::to_owned)
@@ -186,15 +187,15 @@ fn is_web_address(text: &str) -> bool {
 }
 
 /// Milliseconds or seconds since the epoch, as a number or in quotes, or an RFC 3339 time.
-fn read_time(value: &Value) -> Option<UnixMillis> {
+fn read_time(value: &Json<'_>) -> Option<UnixMillis> {
     let number = match value {
         #[expect(clippy::cast_possible_truncation, reason = "saturates, and the range is checked below")]
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|time| time as i64))?,
-        Value::String(text) => match text.trim().parse() {
+        Json::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|time| time as i64))?,
+        Json::Text(text) => match text.trim().parse() {
             Ok(number) => number,
             Err(_) => text.trim().parse::<jiff::Timestamp>().ok()?.as_millisecond(),
         },
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+        Json::Null | Json::Bool | Json::Array(_) | Json::Object(_) => return None,
     };
     let millis = if number < FIRST_MILLIS { number.saturating_mul(1_000) } else { number };
     (1..=LAST_MILLIS).contains(&millis).then_some(UnixMillis(millis))
@@ -204,14 +205,14 @@ fn read_time(value: &Value) -> Option<UnixMillis> {
 struct Envelope<'a> {
     reply: &'a Reply,
     /// The JSON object, if it was one.
-    value: Option<Value>,
+    value: Option<Json<'a>>,
     /// The beginning of the body, if it was not.
     page: String,
 }
 
 impl<'a> Envelope<'a> {
     fn read(reply: &'a Reply) -> Self {
-        let value: Option<Value> = serde_json::from_slice(&reply.body).ok().filter(Value::is_object);
+        let value = Json::read(&reply.body).filter(Json::is_object);
         let page = match value {
             Some(_) => String::new(),
             None => {
@@ -221,21 +222,21 @@ impl<'a> Envelope<'a> {
         Self { reply, value, page }
     }
 
-    fn field(&self, name: &str) -> &Value {
-        self.value.as_ref().and_then(|value| value.get(name)).unwrap_or(&Value::Null)
+    fn field(&self, name: &str) -> &Json<'a> {
+        self.value.as_ref().and_then(|value| value.get(name)).unwrap_or(&Json::Null)
     }
 
-    fn data(&self) -> &Value {
+    fn data(&self) -> &Json<'a> {
         self.field("data")
     }
 
     fn code(&self) -> Code {
         let code = self.field("code");
         let number = match code {
-            Value::Null => return Code::Absent,
-            Value::Number(number) => number.as_i64(),
-            Value::String(text) => text.trim().parse().ok(),
-            Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+            Json::Null => return Code::Absent,
+            Json::Number(number) => number.as_i64(),
+            Json::Text(text) => text.trim().parse().ok(),
+            Json::Bool | Json::Array(_) | Json::Object(_) => None,
         };
         number.map_or(Code::Unreadable, Code::Number)
     }
@@ -248,14 +249,14 @@ impl<'a> Envelope<'a> {
     /// near one could be read, which is no task's name.
     fn task_id(&self) -> Option<TaskId> {
         match self.data().get("taskId")? {
-            Value::String(text) => TaskId::new(text),
-            Value::Number(number) if !number.is_f64() => TaskId::new(&number.to_string()),
-            Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+            Json::Text(text) => TaskId::new(text),
+            Json::Number(number) if !number.is_f64() => TaskId::new(&number.to_string()),
+            Json::Number(_) | Json::Null | Json::Bool | Json::Array(_) | Json::Object(_) => None,
         }
     }
 
     fn look(&self) -> Polled {
-        let state = self.data().get("state").and_then(Value::as_str).map(str::trim);
+        let state = self.data().get("state").and_then(Json::as_str).map(str::trim);
         match state {
             Some(state) if self.is_well() && !state.is_empty() => read_state(state, self.data()),
             Some(_) | None => classify::look(&self.answer(), self.reply.retry_after),
@@ -295,15 +296,15 @@ fn is_number(text: &str) -> bool {
 
 /// A text field that is there and says something. One of control characters alone would be shown as
 /// nothing at all.
-fn text_of(field: Option<&Value>) -> Option<&str> {
-    field.and_then(Value::as_str).map(str::trim).filter(|text| text.contains(char::is_alphanumeric))
+fn text_of<'t>(field: Option<&'t Json<'_>>) -> Option<&'t str> {
+    field.and_then(Json::as_str).map(str::trim).filter(|text| text.contains(char::is_alphanumeric))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::generation::Draft;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn reply(status: u16, body: &Value) -> Reply {
         Reply { status, retry_after: None, body: body.to_string().into_bytes() }
@@ -431,7 +432,8 @@ mod tests {
             (json!(i64::MAX), None),
             (json!(null), None),
         ] {
-            assert_eq!(read_time(&value), read.map(UnixMillis), "{value}");
+            let text = value.to_string();
+            assert_eq!(read_time(&Json::read(text.as_bytes()).unwrap()), read.map(UnixMillis), "{value}");
         }
     }
 
