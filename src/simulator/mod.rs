@@ -22,6 +22,7 @@ mod ledger;
 mod memory;
 mod model;
 mod named;
+mod refused;
 mod request;
 mod scenario;
 mod scenario_file;

@@ -17,6 +17,7 @@ use super::fate::{self, FailCode, Fate, Marker, mix};
 use super::fault::{Deed, NoMoney, Wrong};
 use super::judge::{Breach, Endpoint, Injected, Judge};
 use super::ledger::{Acceptance, Ledger, LedgerError};
+use super::refused::Refused;
 use super::request::{self, Request, RequestHash};
 use super::shelf::{Asked, Shelf, Showing};
 use super::task::Task;
@@ -76,43 +77,6 @@ pub struct Model {
     shelf: Shelf,
     /// The latest time seen.
     now: Stamp,
-}
-
-/// Why a request is not served.
-enum Refused {
-    Breach(Breach),
-    /// Of a limit that is lower than documented.
-    Hidden(Breach),
-    Unauthorized,
-    Invalid(String),
-    NoMoney,
-    NoMoney402,
-    UnknownTask,
-    /// The scenario makes the service forget the task.
-    Forgotten,
-    UnknownEndpoint,
-    Ledger(LedgerError),
-}
-
-impl Refused {
-    /// HTTP status, message and, where the documented envelope has it, `data`.
-    fn envelope(&self) -> (u16, &'static str, Option<Value>) {
-        match self {
-            Self::Breach(Breach::Rate) | Self::Hidden(Breach::Rate) => {
-                (429, "Too many requests", Some(Value::Null))
-            }
-            Self::Breach(Breach::Alive) | Self::Hidden(Breach::Alive) => {
-                (429, "Too many concurrent tasks", Some(Value::Null))
-            }
-            Self::Unauthorized => (401, "Invalid or missing API key", None),
-            Self::Invalid(error) => (400, "Invalid request", Some(json!({ "error": error }))),
-            Self::NoMoney => (400, "Insufficient credits", Some(Value::Null)),
-            Self::NoMoney402 => (402, "Insufficient balance", Some(Value::Null)),
-            Self::UnknownTask | Self::Forgotten => (404, "Task not found", Some(Value::Null)),
-            Self::UnknownEndpoint => (404, "Not found", Some(Value::Null)),
-            Self::Ledger(_) => (500, "Internal server error", Some(Value::Null)),
-        }
-    }
 }
 
 /// A served request: the body, and what its latency is drawn from.
