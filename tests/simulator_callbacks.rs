@@ -10,13 +10,17 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use batchveo::api::{Polled, Submitted, VideoApi};
+use batchveo::callback::{Address, Addresses, Arrival, Inbox, Refusals, Signer};
 use batchveo::clock::Clock;
+use batchveo::generation::Draft;
 use batchveo::hosts::Hosts;
-use batchveo::job::{Stamp, UnixMillis};
+use batchveo::job::{Attempt, SampleId, Stamp, UnixMillis};
 use batchveo::simulator::{
     Answer, Callback, CallbackAnswer, CallbackCounts, Caller, Ledger, LogNormal, Model, NextCallback,
     Scenario, Settings, Simulator, serve,
 };
+use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -196,6 +200,66 @@ fn an_early_callback_comes_before_the_answer_and_tells_of_an_end() {
         assert_eq!((&told["data"]["taskId"], &told["data"]["state"]), (&json!(task), &json!("success")));
         assert_eq!((counts(&model).early, counts(&model).due), (1, 1));
     }
+}
+
+/// What `future` comes to, with virtual time moving while it waits.
+async fn run<T>(clock: &Clock, future: impl Future<Output = T>) -> T {
+    tokio::pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut future => return answer,
+            () = clock.advance(None) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_memory_a_callback_is_acknowledged_when_what_it_says_is_durable() {
+    let clock = Clock::virtual_from(Stamp::BIRTH);
+    let ledger = Ledger::temporary().unwrap();
+    let simulator = Simulator::new(Settings::default(), ledger, clock.clone(), BIRTH).unwrap();
+    let signer = |secret: u8| Signer::new(&[secret; 32], 0);
+    let refusals = Refusals::default();
+    let mut arrivals = Box::pin(simulator.arrivals(Inbox::new(signer(1)), refusals.clone()));
+    let address: Address = "https://hooks.example/veo".parse().unwrap();
+    let draft = json!({ "prompt": "a cat", "type": "TEXT_2_VIDEO", "mode": "fast", "aspect_ratio": "16:9" });
+    let generation = serde_json::from_value::<Draft>(draft).unwrap().check().unwrap();
+    let submit = async |secret, sample| {
+        let addresses = Addresses::signed(address.clone(), signer(secret));
+        let callback = addresses.of(SampleId(sample), Attempt(1));
+        let submitted = run(&clock, simulator.submit(generation.clone(), Some(callback))).await;
+        let Submitted::Accepted(task) = submitted else { panic!("{submitted:?}") };
+        task
+    };
+    let task = submit(1, 7).await;
+    let mut seen = Vec::new();
+    for durable in [false, false, true] {
+        let Arrival { sample, attempt, task: named, answer, receipt } =
+            run(&clock, arrivals.next()).await.unwrap();
+        assert_eq!((sample, attempt, named), (SampleId(7), Attempt(1), Some(task.clone())));
+        assert!(matches!(answer, Polled::Succeeded(_)), "{answer:?}");
+        seen.push(clock.now());
+        if durable {
+            receipt.settle();
+        }
+    }
+    let waits: Vec<u64> = seen.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect();
+    assert_eq!(waits, [30, 120]);
+    // One whose address somebody else has made is turned away, and given up in the end.
+    submit(2, 7).await;
+    {
+        let nothing_more = async {
+            tokio::select! {
+                arrival = arrivals.next() => panic!("{arrival:?}"),
+                () = clock.sleep(Duration::from_hours(1)) => {}
+            }
+        };
+        run(&clock, nothing_more).await;
+    }
+    let counts = simulator.verdict().unwrap().callbacks;
+    assert_eq!((counts.due, counts.acknowledged, counts.refused, counts.given_up), (2, 1, 2 + 4, 1));
+    assert_eq!(refusals.count(), 4);
 }
 
 /// A receiver on this machine that keeps what it is sent, and how it answers.

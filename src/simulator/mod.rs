@@ -14,6 +14,7 @@
 mod callbacks;
 mod calling;
 mod connection;
+mod courier;
 mod envelope;
 mod fate;
 mod fault;
