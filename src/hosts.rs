@@ -1,4 +1,4 @@
-//! Which hosts may be called for videos and images, and the only client that calls them.
+//! Which hosts may be called for videos, images and callbacks, and the only client that calls them.
 //!
 //! Links come from an answer or from a sheet, and so may name anything this machine can reach: a
 //! router, a database, the credentials that a cloud hands to its machines. An address that is not
@@ -137,6 +137,14 @@ pub enum HostRefused {
         /// What is wrong with that.
         special: Special,
     },
+    /// Its host is another machine, and only this one is called.
+    #[error("the host `{host}` is not called: {address} is not this machine")]
+    Elsewhere {
+        /// As the URL names it.
+        host: String,
+        /// Where it is.
+        address: IpAddr,
+    },
     /// Neither http nor https.
     #[error("`{0}:` addresses are not called: only http and https are")]
     Scheme(String),
@@ -197,6 +205,7 @@ pub struct Hosts {
     api: Option<String>,
     loopback: bool,
     private: bool,
+    public: bool,
 }
 
 impl Hosts {
@@ -205,7 +214,14 @@ impl Hosts {
     #[must_use]
     pub fn new(api: Option<&BaseUrl>, allow_private: bool) -> Self {
         let host = api.and_then(|api| Url::parse(&api.to_string()).ok()).and_then(|url| host(&url));
-        Self { api: host, loopback: api.is_some_and(BaseUrl::is_loopback), private: allow_private }
+        let loopback = api.is_some_and(BaseUrl::is_loopback);
+        Self { api: host, loopback, private: allow_private, public: true }
+    }
+
+    /// This machine alone.
+    #[must_use]
+    pub const fn of_this_machine() -> Self {
+        Self { api: None, loopback: true, private: false, public: false }
     }
 
     /// Whether `url` may be called, as far as it says itself. What its name resolves to is judged
@@ -231,12 +247,25 @@ impl Hosts {
     ///
     /// When TLS cannot be set up.
     pub fn client(&self, patience: Patience) -> reqwest::Result<Client> {
+        self.client_that(self.redirects(), patience)
+    }
+
+    /// The same, but a redirect is an answer like any other: for what is sent, and not fetched.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn messenger(&self, patience: Patience) -> reqwest::Result<Client> {
+        self.client_that(redirect::Policy::none(), patience)
+    }
+
+    fn client_that(&self, redirects: redirect::Policy, patience: Patience) -> reqwest::Result<Client> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("batchveo/", env!("CARGO_PKG_VERSION")))
             // Many streams through one connection would share its window.
             .http1_only()
             .retry(retry::never())
-            .redirect(self.redirects())
+            .redirect(redirects)
             .dns_resolver(Judge(Arc::new(self.clone())))
             .no_proxy()
             .referer(false)
@@ -248,7 +277,13 @@ impl Hosts {
     }
 
     fn admit(&self, host: &str, address: IpAddr) -> Result<(), HostRefused> {
-        let Some(special) = Special::of(address) else { return Ok(()) };
+        let Some(special) = Special::of(address) else {
+            return if self.public {
+                Ok(())
+            } else {
+                Err(HostRefused::Elsewhere { host: host.into(), address })
+            };
+        };
         let named = self.api.as_deref() == Some(host);
         if self.private || named || (self.loopback && special == Special::Loopback) {
             return Ok(());
@@ -296,6 +331,16 @@ impl Client {
     pub fn get(&self, url: Url) -> Result<RequestBuilder, HostRefused> {
         self.hosts.check(&url)?;
         Ok(self.http.get(url))
+    }
+
+    /// A POST to `url`, to be sent; otherwise as [`Client::get`].
+    ///
+    /// # Errors
+    ///
+    /// When [`Hosts::check`] refuses `url`.
+    pub fn post(&self, url: Url) -> Result<RequestBuilder, HostRefused> {
+        self.hosts.check(&url)?;
+        Ok(self.http.post(url))
     }
 }
 

@@ -418,11 +418,12 @@ fn every_named_scenario_is_one_and_says_what_it_does() {
     for what in ["answer", "cut", "drop", "slow", "no_connection", "unknown", "state", "fail", "never_ends"] {
         assert!(whats(what), "no named scenario shows {what}");
     }
-    for what in ["no_url", "result_object", "limits", "money"] {
+    for what in ["no_url", "result_object", "callback", "limits", "money"] {
         assert!(whats(what), "no named scenario shows {what}");
     }
     let fields =
         ["links", "cut", "wrong_length", "stall", "not_video", "no_range", "rate", "rate_in_all", "expire"];
+    let fields = fields.into_iter().chain(["lost", "twice", "late", "early"]);
     for field in fields {
         let line = format!("\n{field} = ");
         assert!(Scenario::NAMED.iter().any(|named| named.text.contains(&line)), "none shows {field}");
@@ -436,6 +437,15 @@ fn mistakes_are_told_with_their_line_and_the_mend() {
         ("what = 'answer'\nstatus = 99", 2, "status = 99: an HTTP status from 200 to 599 is wanted"),
         ("what = 'explode'", 3, "unknown variant `explode`, expected one of `answer`, `cut`"),
         ("share = 0.5", 2, "missing field `what`"),
+        (
+            "what = 'callback'",
+            2,
+            "`lost = true`, `twice = true`, `late = \"5m\"` or `early = true` is missing",
+        ),
+        ("what = 'callback'\nlost = false", 2, "`lost = true`, `twice = true`, `late = \"5m\"` or `early"),
+        ("what = 'callback'\nlost = true\ntwice = true", 2, "`lost = true` says it all"),
+        ("what = 'callback'\nlate = '5m'\nearly = true", 2, "`early` and `late` are two things"),
+        ("what = 'cut'\nlate = '5m'", 2, "`late` says nothing for what = \"cut\": leave it out"),
         ("what = 'cut'\nshare = 5", 4, "5 is no share: use a number from 0 to 1, such as 0.05"),
         ("what = 'cut'\nshares = 0.5", 4, "unknown field `shares`, expected one of"),
         ("what = 'cut'\nwhere = 'everywhere'", 4, "`where` is submit, status, balance or any"),

@@ -5,6 +5,7 @@
 //! of a look at a task, for a callback is the same envelope. What cannot be read still is an arrival:
 //! somebody who knows the address had something to say, and a look will tell what.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use super::Signer;
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, TaskId};
-use crate::veo;
+use crate::veo::{self, ApiKey};
 
 /// What a callback says, from an address that we gave away for this attempt and no other.
 #[derive(Debug)]
@@ -89,29 +90,52 @@ pub struct Inbox {
     signer: Signer,
     /// Samples that have had other numbers, by the numbering and the number of that time.
     moved: HashMap<(u64, SampleId), SampleId>,
+    refusals: Refusals,
+    /// What must be written nowhere, should a body hold it.
+    key: Option<ApiKey>,
 }
 
 impl Inbox {
     /// One that knows what `signer` has signed.
     #[must_use]
     pub fn new(signer: Signer) -> Self {
-        Self { signer, moved: HashMap::new() }
+        Self::with_moved(signer, HashMap::new())
     }
 
     /// One that also knows these samples by the numbers that they had before the sheet was read in
     /// again.
     #[must_use]
     pub fn with_moved(signer: Signer, moved: HashMap<(u64, SampleId), SampleId>) -> Self {
-        Self { signer, moved }
+        Self { signer, moved, refusals: Refusals::default(), key: None }
     }
 
-    /// Whose address `query`, the part of a request's target behind `?`, belongs to.
+    /// The same, taking `key` out of what it reads.
+    #[must_use]
+    pub fn hiding(self, key: ApiKey) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Counts what is turned away.
+    #[must_use]
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    pub(super) fn redacted<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
+        self.key.as_ref().map_or(Cow::Borrowed(body), |key| Cow::Owned(key.redact_body(body)))
+    }
+
+    /// Whose address `query`, the part of a request's target behind `?`, belongs to. Strangers' are
+    /// counted.
     ///
     /// # Errors
     ///
     /// Nobody's.
     pub fn recognise(&self, query: &str) -> Result<(SampleId, Attempt), TurnedAway> {
-        let signed = self.signer.verify(query).ok_or(TurnedAway::Forged)?;
+        let signed = self.signer.verify(query).ok_or_else(|| {
+            self.refusals.add();
+            TurnedAway::Forged
+        })?;
         let sample = if signed.numbering == self.signer.numbering() {
             signed.sample
         } else {
@@ -129,7 +153,7 @@ impl Inbox {
     pub fn read(&self, url: &str, body: &[u8]) -> Result<Arrival, TurnedAway> {
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let (sample, attempt) = self.recognise(query)?;
-        let (task, answer) = veo::read_callback(body);
+        let (task, answer) = veo::read_callback(&self.redacted(body));
         Ok(Arrival { sample, attempt, task, answer, receipt: Receipt::unwanted() })
     }
 }

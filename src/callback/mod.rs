@@ -8,6 +8,8 @@
 
 mod address;
 mod inbox;
+mod receiver;
 
 pub use address::{Address, AddressError, Addresses, LONGEST_URL, Signer};
 pub use inbox::{Arrival, Inbox, Receipt, Refusals, TurnedAway};
+pub use receiver::Receiver;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod callbacks;
 pub mod check;
 pub mod completions;
 pub mod config;

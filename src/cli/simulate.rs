@@ -25,6 +25,7 @@ use crate::job::{Stamp, Usd};
 
 /// Serves a model of the API over HTTP, with a judge at /judge.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of the command line")]
 #[command(after_help = "\
 Examples:
   batchveo simulate --time-scale 10 --expect prompts.csv &
@@ -38,6 +39,7 @@ Examples:
   batchveo simulate --list-scenarios                          what can go wrong
   batchveo simulate --show-scenario outage > mine.toml        to start one's own
   batchveo simulate --scenario outage,cut --scenario mine.toml
+  batchveo simulate --scenario callbacks-lossy                for run --callback-url
   batchveo simulate --scenario videos-cut --video-bytes 1000000..9000000
 
 Exit codes:
@@ -77,6 +79,9 @@ pub struct SimulateArgs {
     /// animation.gif, moved.png, inside.png and private.png
     #[arg(long)]
     pub fetch_images: bool,
+    /// Call back any host that submissions name, and not this machine alone
+    #[arg(long)]
+    pub call_any_host: bool,
     /// Accept this key alone; without it, any. Not a real key: it can be read by every user here
     #[arg(long, value_name = "TEXT")]
     pub key: Option<String>,
@@ -159,6 +164,7 @@ async fn serve_until_signal(args: &SimulateArgs, mut screen: Screen) -> anyhow::
         screen,
         "Simulating on http://{address}; the judge is at http://{address}/judge. Ctrl-C ends it."
     )?;
+    let simulator = if args.call_any_host { simulator.calling(Hosts::new(None, true)) } else { simulator };
     let server = if args.fetch_images {
         // As for the API, this machine is allowed to whoever is on it.
         let api = format!("http://127.0.0.1:{}", address.port()).parse()?;

@@ -96,6 +96,30 @@ fn what_a_person_named_is_allowed() {
 }
 
 #[test]
+fn this_machine_alone_is_no_other() {
+    let hosts = Hosts::of_this_machine();
+    for url in ["http://127.0.0.1:9/", "http://[::1]/", "https://127.8.8.8/"] {
+        assert_eq!(check(&hosts, url), Ok(()), "{url}");
+    }
+    for url in ["https://93.184.215.14/", "http://[2606:4700::1111]/"] {
+        assert!(matches!(check(&hosts, url), Err(HostRefused::Elsewhere { .. })), "{url}");
+    }
+    for url in ["http://10.0.0.1/", "http://169.254.169.254/", "http://0.0.0.0/"] {
+        assert!(matches!(check(&hosts, url), Err(HostRefused::Special { .. })), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_messenger_takes_a_redirect_for_the_answer() {
+    let port = host_here().await;
+    let client = Hosts::of_this_machine().messenger(Patience::default()).unwrap();
+    let moved = format!("http://localhost:{port}/moved").parse().unwrap();
+    assert_eq!(client.get(moved).unwrap().send().await.unwrap().status(), StatusCode::TEMPORARY_REDIRECT);
+    let here = format!("http://localhost:{port}/here").parse().unwrap();
+    assert_eq!(client.post(here).unwrap().send().await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[test]
 fn hops_are_judged_and_counted() {
     let hosts = Hosts::new(Some(&"http://localhost:1".parse().unwrap()), false);
     let hop = |previous: &[&str], next: &str| {

@@ -490,20 +490,27 @@ impl Schedule {
         None
     }
 
-    /// Whether nothing will ever be left to do. Doubts are held, not waited for.
+    /// Whether nothing will ever be left to do. Doubts are held and not waited for, unless a callback may
+    /// settle them: then for as long as their tasks could be alive.
     fn is_finished(&self) -> bool {
         if self.leaving {
             return true;
         }
         let nothing_sent = self.submitting == 0;
+        let nothing_hoped = self.doubts.is_empty() || !self.config.called_back;
         match &self.halt {
             Some(halt) if halt.leaves_tasks() => nothing_sent,
-            Some(_) => nothing_sent && (self.running == 0 || !self.watching) && self.links.is_empty(),
+            Some(_) => {
+                nothing_sent
+                    && nothing_hoped
+                    && (self.running == 0 || !self.watching)
+                    && self.links.is_empty()
+            }
             None => {
                 let nothing_ready =
                     self.ready.is_empty() && self.slotless.is_empty() && self.backing_off == 0;
                 let nothing_asked = self.running == 0 && self.links.is_empty();
-                self.queue_ended && nothing_sent && nothing_ready && nothing_asked
+                self.queue_ended && nothing_sent && nothing_ready && nothing_asked && nothing_hoped
             }
         }
     }

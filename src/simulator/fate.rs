@@ -4,11 +4,13 @@
 //! before), never a draw from a generator that moves on: the order in which requests arrive then
 //! changes nothing, and two runs can be compared.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Settings;
 use super::request::{Request, RequestHash};
 use super::scenario::Doom;
+use super::task::Task;
 use crate::job::Stamp;
 
 /// A reason for which a task fails: one of [`FailCode::ALL`].
@@ -141,11 +143,20 @@ enum Draw {
     Fails,
     Code,
     Latency,
+    CallbackLatency,
 }
 
 impl Fate {
     /// The duration of a task that does not end.
     pub(super) const NEVER: u32 = u32::MAX;
+
+    /// The same, but it ends at once, if it ends.
+    pub(super) const fn at_once(self) -> Self {
+        match self.duration_ms {
+            Self::NEVER => self,
+            _ => Self { duration_ms: 1, waiting_ms: 0, ..self },
+        }
+    }
 
     /// The fate of the acceptance of `request` at `now` that `nth` others came before, and how the
     /// scenario dooms it.
@@ -173,9 +184,19 @@ impl Fate {
 
 /// How long an answer about `request` takes; `salt` tells several about the same one apart.
 pub(super) fn latency(settings: &Settings, request: RequestHash, salt: u64) -> Duration {
-    let (least, most) = (*settings.latency.start(), *settings.latency.end());
-    let share = unit(draw_at(settings.seed, request, salt, Draw::Latency));
-    least + most.saturating_sub(least).mul_f64(share)
+    within(&settings.latency, draw_at(settings.seed, request, salt, Draw::Latency))
+}
+
+/// How long the callback of `task` takes; its `copy`, should there be one, takes another time.
+pub(super) fn callback_latency(settings: &Settings, task: &Task, copy: bool) -> Duration {
+    let salt = u64::from(task.nth) * 2 + u64::from(copy);
+    within(&settings.callback_latency, draw_at(settings.seed, task.request, salt, Draw::CallbackLatency))
+}
+
+/// A draw from `range`.
+fn within(range: &RangeInclusive<Duration>, draw: u64) -> Duration {
+    let (least, most) = (*range.start(), *range.end());
+    least + most.saturating_sub(least).mul_f64(unit(draw))
 }
 
 fn draw_at(seed: u64, request: RequestHash, nth: u64, draw: Draw) -> u64 {

@@ -1,4 +1,4 @@
-//! What can go wrong, as values: faults of requests, of tasks and of the account.
+//! What can go wrong, as values: faults of requests, of tasks, of their callbacks and of the account.
 //!
 //! Owns the words and what each of them makes of an answer; which request it strikes is for
 //! [`super::scenario`]. Of everything that may or may not have been accepted, half is, unless the
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fate::FailCode;
-use super::judge::Endpoint;
+use super::judge::{Endpoint, Injected};
 use super::window::Window;
 use crate::job::{Limits, Usd};
 
@@ -109,6 +109,20 @@ impl Wrong {
         matches!(number, 503 | 400..=407 | 409..=499)
     }
 
+    /// Counts itself as what it is.
+    pub(super) const fn count_in(&self, injected: &mut Injected) {
+        let number = if matches!(self.status, 200..=299) { self.code } else { self.status };
+        let count = match number {
+            200..=299 => &mut injected.damaged,
+            300..=399 => &mut injected.redirects,
+            401 => &mut injected.unauthorized_401,
+            429 => &mut injected.throttled_429,
+            503 => &mut injected.unavailable_503,
+            _ => &mut injected.errors,
+        };
+        *count += 1;
+    }
+
     /// The body. `well` is what would have been answered, for a request that was carried out.
     pub(super) fn body(&self, well: Option<&[u8]>) -> Vec<u8> {
         let mut envelope = json!({ "code": self.code, "message": self.message });
@@ -165,6 +179,21 @@ pub(super) enum Twist {
     NoUrl,
     /// Its `resultJson` is an object and not a string.
     ResultObject,
+    /// Its callback, if one is wanted, is not as it should be.
+    Callback(Telling),
+}
+
+/// What is wrong with the callback of a task. The default is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Telling {
+    /// No attempt is made.
+    pub(super) lost: bool,
+    /// It comes once more, whatever became of the first.
+    pub(super) twice: bool,
+    /// It comes so much later.
+    pub(super) late: Option<Duration>,
+    /// The task ends at once, and its callback comes before its submission is answered.
+    pub(super) early: bool,
 }
 
 /// An account that is not as documented.

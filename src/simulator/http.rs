@@ -1,4 +1,4 @@
-//! The simulator over HTTP: the API's three endpoints, the videos, the verdict and the ledger.
+//! The simulator over HTTP: the API's three endpoints, the videos, callbacks, the verdict and the ledger.
 //!
 //! Thin on purpose: it reads a request, asks the model, waits on the clock, and does to the connection
 //! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos`, `GET /images/good.png` and `POST /top-up?usd=100` are the
@@ -37,12 +37,13 @@ const ELSEWHERE: &str = "https://elsewhere.invalid";
 /// Requests of the ledger sent in one piece: small enough to hold in memory and to keep nobody waiting.
 const LEDGER_PAGE: u32 = 1_000;
 
-/// Answers on `listener` until `shutdown` is ready, then finishes the answers begun, but for videos.
-/// Links to videos lead to this address; where it is that of every network, to loopback.
+/// Answers on `listener` and calls back until `shutdown` is ready, then finishes the answers begun, but
+/// for videos. Callbacks go to this machine alone, unless [`Simulator::calling`] says otherwise; those
+/// that are still to come are forgotten. Links to videos lead to this address; where it is that of every network, to loopback.
 ///
 /// # Errors
 ///
-/// The listener fails for good.
+/// The listener fails for good, or HTTPS cannot be set up.
 pub async fn serve(
     simulator: Simulator,
     listener: tokio::net::TcpListener,
@@ -59,13 +60,17 @@ pub async fn serve(
     simulator.lock().shelf_mut().stands_at(format!("http://{address}"));
     let doorway = Doorway::new(listener, simulator.clone())?;
     let (stop, stopping) = watch::channel(false);
+    let calling = simulator.clone();
     let service = routes(simulator, stopping).into_make_service_with_connect_info::<Switch>();
     let shutdown = async move {
         shutdown.await;
         // Fails only when nobody sends anything.
         let _ = stop.send(true);
     };
-    axum::serve(doorway, service).with_graceful_shutdown(shutdown).await
+    tokio::select! {
+        ended = axum::serve(doorway, service).with_graceful_shutdown(shutdown) => ended,
+        ended = calling.call_back() => ended.map_err(io::Error::other),
+    }
 }
 
 fn routes(simulator: Simulator, stopping: Stopping) -> Router {

@@ -3,15 +3,18 @@
 //! Owns what the vendor's pages say the service does and what this crate must never do to it. Two
 //! adapters reach the one [`Model`]: [`Simulator`] is a [`crate::api::VideoApi`] in memory (through
 //! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the
-//! client, or it would forgive the client's mistakes. Submissions that ask for a callback are
-//! accepted; none is sent. The videos that tasks make can be fetched from a server, and checked with
+//! client, or it would forgive the client's mistakes. Submissions that ask for a callback are told of
+//! their task's end: over HTTP, or in memory to whoever takes [`Simulator::callbacks`]. The videos that tasks make can be fetched from a server, and checked with
 //! [`read_video`]; in memory there are links to nowhere.
 //!
 //! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
 //! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
 //! [`FailCode::ALL`]. A [`Scenario`] makes trouble for all of them.
 
+mod callbacks;
+mod calling;
 mod connection;
+mod courier;
 mod envelope;
 mod fate;
 mod fault;
@@ -22,6 +25,7 @@ mod ledger;
 mod memory;
 mod model;
 mod named;
+mod refused;
 mod request;
 mod scenario;
 mod scenario_file;
@@ -40,7 +44,9 @@ use std::time::Duration;
 
 use images::Eyes;
 use secrecy::SecretString;
+use tokio::sync::Notify;
 
+pub use callbacks::{CALLBACK_PATIENCE, Callback, CallbackAnswer, CallbackCounts, NextCallback};
 pub use fate::{FailCode, LogNormal};
 pub use http::serve;
 pub use judge::{Counts, Injected};
@@ -54,7 +60,7 @@ pub use videos::{VideoId, read_video, video_bytes};
 
 use crate::clock::Clock;
 use crate::generation::{Mode, PriceList};
-use crate::hosts::Client;
+use crate::hosts::{Client, Hosts};
 use crate::job::{Limits, Stamp, UnixMillis, Usd};
 use crate::veo::Timeouts;
 
@@ -79,6 +85,8 @@ pub struct Settings {
     pub fast_duration: LogNormal,
     /// How long an answer takes.
     pub latency: RangeInclusive<Duration>,
+    /// How long it takes from the end of a task until its callback arrives.
+    pub callback_latency: RangeInclusive<Duration>,
     /// How long the videos are that a server shows, in bytes.
     pub video_bytes: RangeInclusive<u64>,
     /// What goes wrong. Its windows are of the clock that the simulator is given.
@@ -100,6 +108,7 @@ impl Default for Settings {
             quality_duration: LogNormal::VEO,
             fast_duration: LogNormal::VEO,
             latency: Duration::from_millis(50)..=Duration::from_millis(250),
+            callback_latency: Duration::from_millis(50)..=Duration::from_millis(250),
             video_bytes: 200_000..=2_000_000,
             scenario: Scenario::default(),
             echo_headers: false,
@@ -125,6 +134,10 @@ pub struct Simulator {
     timeouts: Timeouts,
     /// What a server looks at images with, if it does.
     eyes: Option<Arc<Eyes>>,
+    /// Whom a server calls back.
+    called: Hosts,
+    /// Told when the next callback is due at another time than before.
+    news: Arc<Notify>,
 }
 
 impl Simulator {
@@ -140,7 +153,14 @@ impl Simulator {
         birth: UnixMillis,
     ) -> Result<Self, LedgerError> {
         let model = Model::new(settings, birth, ledger, clock.now())?;
-        Ok(Self { model: Arc::new(Mutex::new(model)), clock, timeouts: Timeouts::default(), eyes: None })
+        Ok(Self {
+            model: Arc::new(Mutex::new(model)),
+            clock,
+            timeouts: Timeouts::default(),
+            eyes: None,
+            called: Hosts::of_this_machine(),
+            news: Arc::new(Notify::new()),
+        })
     }
 
     /// The same service, which as a server fetches the images of submissions with `client` and fails the
@@ -149,6 +169,12 @@ impl Simulator {
     #[must_use]
     pub fn fetching_images(self, client: Client) -> Self {
         Self { eyes: Some(Arc::new(Eyes::new(client))), ..self }
+    }
+
+    /// The same service, which as a server calls back all of these hosts, and not this machine alone.
+    #[must_use]
+    pub fn calling(self, called: Hosts) -> Self {
+        Self { called, ..self }
     }
 
     /// Replaces what is asked for; see [`Ledger::expect`].
@@ -189,6 +215,11 @@ impl Simulator {
     fn ask<T>(&self, request: impl FnOnce(&mut Model, Stamp) -> T) -> (T, Stamp) {
         let mut model = self.lock();
         let now = self.clock.now();
-        (request(&mut model, now), now)
+        let due = model.next_callback_at();
+        let answer = request(&mut model, now);
+        if model.next_callback_at() != due {
+            self.news.notify_one();
+        }
+        (answer, now)
     }
 }

@@ -12,15 +12,18 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::Settings;
+use super::callbacks::{Callback, CallbackAnswer, Callbacks, NextCallback};
 use super::envelope::{Accepted, state_at, success, too_late};
 use super::fate::{self, FailCode, Fate, Marker, mix};
 use super::fault::{Deed, NoMoney, Wrong};
-use super::judge::{Breach, Endpoint, Injected, Judge};
+use super::judge::{Breach, Endpoint, Judge};
 use super::ledger::{Acceptance, Ledger, LedgerError};
-use super::request::{self, Request, RequestHash};
+use super::refused::Refused;
+use super::request::{self, RequestHash, Submission};
+use super::scenario::Quirks;
 use super::shelf::{Asked, Shelf, Showing};
 use super::task::Task;
-use super::verdict::{AskedBasis, Verdict};
+use super::verdict::{self, AskedBasis, Verdict};
 use crate::job::{Stamp, UnixMillis, Usd};
 use crate::veo::Reply;
 
@@ -74,45 +77,9 @@ pub struct Model {
     judge: Judge,
     ledger: Ledger,
     shelf: Shelf,
+    callbacks: Callbacks,
     /// The latest time seen.
     now: Stamp,
-}
-
-/// Why a request is not served.
-enum Refused {
-    Breach(Breach),
-    /// Of a limit that is lower than documented.
-    Hidden(Breach),
-    Unauthorized,
-    Invalid(String),
-    NoMoney,
-    NoMoney402,
-    UnknownTask,
-    /// The scenario makes the service forget the task.
-    Forgotten,
-    UnknownEndpoint,
-    Ledger(LedgerError),
-}
-
-impl Refused {
-    /// HTTP status, message and, where the documented envelope has it, `data`.
-    fn envelope(&self) -> (u16, &'static str, Option<Value>) {
-        match self {
-            Self::Breach(Breach::Rate) | Self::Hidden(Breach::Rate) => {
-                (429, "Too many requests", Some(Value::Null))
-            }
-            Self::Breach(Breach::Alive) | Self::Hidden(Breach::Alive) => {
-                (429, "Too many concurrent tasks", Some(Value::Null))
-            }
-            Self::Unauthorized => (401, "Invalid or missing API key", None),
-            Self::Invalid(error) => (400, "Invalid request", Some(json!({ "error": error }))),
-            Self::NoMoney => (400, "Insufficient credits", Some(Value::Null)),
-            Self::NoMoney402 => (402, "Insufficient balance", Some(Value::Null)),
-            Self::UnknownTask | Self::Forgotten => (404, "Task not found", Some(Value::Null)),
-            Self::UnknownEndpoint => (404, "Not found", Some(Value::Null)),
-            Self::Ledger(_) => (500, "Internal server error", Some(Value::Null)),
-        }
-    }
 }
 
 /// A served request: the body, and what its latency is drawn from.
@@ -120,7 +87,18 @@ struct Served {
     body: Vec<u8>,
     request: RequestHash,
     salt: u64,
+    /// What it takes beyond its latency.
+    held_back: Duration,
 }
+
+impl Served {
+    const fn at_once(body: Vec<u8>, request: RequestHash, salt: u64) -> Self {
+        Self { body, request, salt, held_back: Duration::ZERO }
+    }
+}
+
+/// How much later a submission is answered whose callback is to come first: more than callbacks take.
+const HELD_BACK: Duration = Duration::from_secs(1);
 
 impl Model {
     /// An account with the books of `ledger`, in which `now` is that long after `birth`.
@@ -136,7 +114,8 @@ impl Model {
     ) -> Result<Self, LedgerError> {
         let mut judge = Judge::new(settings.limits);
         ledger.for_alive(now, |ends_ms| judge.live(ends_ms))?;
-        Ok(Self { settings, birth, judge, ledger, shelf: Shelf::default(), now })
+        let (shelf, callbacks) = (Shelf::default(), Callbacks::default());
+        Ok(Self { settings, birth, judge, ledger, shelf, callbacks, now })
     }
 
     /// `POST /generateTask/veo-3-1`.
@@ -152,11 +131,12 @@ impl Model {
         flaw: Option<FailCode>,
         now: Stamp,
     ) -> Answer {
-        let request = request::read(body)
-            .map_err(Refused::Invalid)
-            .map(|request| Request { marker: request.marker.or(flaw.map(Marker::Fail)), ..request });
-        let about = request.as_ref().map_or(RequestHash(0), |request| request.hash);
-        self.serve(Endpoint::Generate, caller, about, now, |model| model.accept(request?))
+        let submission = request::read(body).map_err(Refused::Invalid).map(|mut submission| {
+            submission.request.marker = submission.request.marker.or(flaw.map(Marker::Fail));
+            submission
+        });
+        let about = submission.as_ref().map_or(RequestHash(0), |submission| submission.request.hash);
+        self.serve(Endpoint::Generate, caller, about, now, |model| model.accept(&submission?))
     }
 
     /// `GET /statusTask/veo-3-1`; `task_id` is `None` when the query has none.
@@ -170,13 +150,40 @@ impl Model {
     pub fn balance(&mut self, caller: Caller<'_>, now: Stamp) -> Answer {
         self.serve(Endpoint::Balance, caller, RequestHash(0), now, |model| {
             let left = Usd::from_micros(model.balance_left().micros() / 100 * 100).dollars();
-            Ok(Served { body: success(left), request: RequestHash(0), salt: model.now.as_nanos() })
+            Ok(Served::at_once(success(left), RequestHash(0), model.now.as_nanos()))
         })
     }
 
     /// Anything the API does not have.
     pub fn unknown_endpoint(&mut self, caller: Caller<'_>, now: Stamp) -> Answer {
         self.serve(Endpoint::Unknown, caller, RequestHash(0), now, |_| Err(Refused::UnknownEndpoint))
+    }
+
+    /// From here on callbacks of what is accepted are kept until they are due; without this, nobody is
+    /// called back.
+    pub const fn take_callbacks(&mut self) {
+        self.callbacks.take_from_now();
+    }
+
+    /// Who is to be told of a task's end at `now`, and of what.
+    pub fn next_callback(&mut self, now: Stamp) -> NextCallback {
+        self.now = self.now.max(now);
+        let Some(notice) = self.callbacks.next(&self.settings, self.now) else {
+            return self.callbacks.next_at().map_or(NextCallback::Nothing, NextCallback::At);
+        };
+        let (_, body) = self.state_of(&notice.task, &notice.task.encode(self.settings.seed));
+        NextCallback::Send(Callback { notice, body })
+    }
+
+    /// When the next callback is due, if one is.
+    pub(super) fn next_callback_at(&self) -> Option<Stamp> {
+        self.callbacks.next_at()
+    }
+
+    /// Takes note of what came of a callback at `now`; if it was not acknowledged, another comes later.
+    pub fn called_back(&mut self, callback: Callback, answer: CallbackAnswer, now: Stamp) {
+        self.now = self.now.max(now);
+        self.callbacks.answered(callback.notice, answer, self.now);
     }
 
     /// A request for a video, which is none to the API and counts as none.
@@ -262,8 +269,9 @@ impl Model {
             },
             spent: totals.spent,
             balance_left: self.balance_left(),
-            requests_per_task: per_task(counts.requests(), totals.accepted),
+            requests_per_task: verdict::per_task(counts.requests(), totals.accepted),
             videos: self.shelf.counts(),
+            callbacks: self.callbacks.counts(),
             held: fullest_window <= window_limit
                 && most_alive <= alive_limit
                 && counts.throttled_429 == 0
@@ -329,7 +337,9 @@ impl Model {
     }
 
     /// The rules, the money and the slots; then the purchase.
-    fn accept(&mut self, request: Request) -> Result<Served, Refused> {
+    fn accept(&mut self, submission: &Submission) -> Result<Served, Refused> {
+        let Submission { request, callback_url } = submission;
+        let request = *request;
         if let Some(Marker::Refuse(code)) = request.marker {
             return Err(Refused::Invalid(code.as_str().to_owned()));
         }
@@ -349,6 +359,14 @@ impl Model {
         if broke {
             fate.failure = Some(FailCode::NO_MONEY);
         }
+        let telling = callback_url.as_ref().map(|url| {
+            let Settings { seed, scenario, .. } = &self.settings;
+            (url, scenario.telling(*seed, request.hash, nth, self.now))
+        });
+        let early = telling.is_some_and(|(_, telling)| telling.early);
+        if early {
+            fate = fate.at_once();
+        }
         let slot_ms = doom.holds_ms.unwrap_or_else(|| u64::from(fate.duration_ms));
         let ends_ms = self.now.as_millis().saturating_add(slot_ms);
         let acceptance = Acceptance {
@@ -364,29 +382,41 @@ impl Model {
         self.judge.counts.injected.tasks += u64::from(doom.struck || broke);
         let task = Task { created: self.birth.at(self.now), fate, request: request.hash, nth };
         let task_id = task.encode(self.settings.seed);
+        if let Some((url, telling)) = telling
+            && task.ends().is_some()
+        {
+            let ends = self.now + Duration::from_millis(u64::from(fate.duration_ms));
+            self.callbacks.expect(&self.settings, (url, task), ends, telling);
+        }
         let body = success(Accepted { task_id: &task_id });
-        Ok(Served { body, request: request.hash, salt: u64::from(nth) })
+        let held_back = if early { HELD_BACK } else { Duration::ZERO };
+        Ok(Served { body, request: request.hash, salt: u64::from(nth), held_back })
     }
 
     fn look(&self, task_id: Option<&str>, task: Option<Task>) -> Result<Served, Refused> {
         let task_id = task_id.ok_or_else(|| Refused::Invalid("Missing required field: taskId".into()))?;
         let task = task.ok_or(Refused::UnknownTask)?;
+        let (quirks, body) = self.state_of(&task, task_id);
+        if quirks.unknown {
+            return Err(Refused::Forgotten);
+        }
+        Ok(Served::at_once(body, task.request, self.now.as_nanos()))
+    }
+
+    /// What is wrong with a task now, and what there is to tell of it.
+    fn state_of(&self, task: &Task, task_id: &str) -> (Quirks<'_>, Vec<u8>) {
         let age = task.created.0.saturating_sub(self.birth.0);
         let created = Stamp::from_millis(u64::try_from(age).unwrap_or(0));
         let Settings { seed, scenario, .. } = &self.settings;
         let quirks = scenario.quirks(*seed, task.request, task.nth, created, self.now);
-        if quirks.unknown {
-            return Err(Refused::Forgotten);
-        }
         let now = self.birth.at(self.now);
-        let links = || self.shelf.links(&self.settings, &task, task_id, now);
-        let data = state_at(&task, task_id, now, quirks, links);
-        Ok(Served { body: success(data), request: task.request, salt: self.now.as_nanos() })
+        let links = || self.shelf.links(&self.settings, task, task_id, now);
+        (quirks, success(state_at(task, task_id, now, quirks, links)))
     }
 
     fn answer(&mut self, caller: Caller<'_>, served: Result<Served, Refused>) -> Answer {
-        let (status, body, request, salt) = match served {
-            Ok(Served { body, request, salt }) => (200, body, request, salt),
+        let (status, Served { body, request, salt, held_back }) = match served {
+            Ok(served) => (200, served),
             Err(refused) => {
                 if let Refused::Ledger(error) = &refused {
                     tracing::error!(%error, "the simulator cannot keep its ledger");
@@ -400,10 +430,11 @@ impl Model {
                 if let (true, Caller::Http(Some(header))) = (self.settings.echo_headers, caller) {
                     envelope["message"] = format!("{message} (Authorization: {header})").into();
                 }
-                (status, envelope.to_string().into_bytes(), RequestHash(0), self.now.as_nanos())
+                let body = envelope.to_string().into_bytes();
+                (status, Served::at_once(body, RequestHash(0), self.now.as_nanos()))
             }
         };
-        let latency = fate::latency(&self.settings, request, salt);
+        let latency = fate::latency(&self.settings, request, salt) + held_back;
         Answer { delivery: Delivery::Whole(Reply { status, retry_after: None, body }), latency }
     }
 
@@ -430,7 +461,7 @@ impl Model {
         let well = |body| Reply { status: 200, retry_after: None, body };
         let delivery = match deed {
             Deed::Answer(wrong) => {
-                count_wrong(injected, &wrong);
+                wrong.count_in(injected);
                 let body = wrong.body(served.as_ref().map(|served| served.body.as_slice()));
                 let Wrong { status, retry_after, .. } = wrong;
                 Delivery::Whole(Reply { status, retry_after, body })
@@ -452,25 +483,6 @@ impl Model {
         };
         Answer { delivery, latency }
     }
-}
-
-const fn count_wrong(injected: &mut Injected, wrong: &Wrong) {
-    let number = if matches!(wrong.status, 200..=299) { wrong.code } else { wrong.status };
-    let count = match number {
-        200..=299 => &mut injected.damaged,
-        300..=399 => &mut injected.redirects,
-        401 => &mut injected.unauthorized_401,
-        429 => &mut injected.throttled_429,
-        503 => &mut injected.unavailable_503,
-        _ => &mut injected.errors,
-    };
-    *count += 1;
-}
-
-/// How many requests each task took; `None` without a task.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^53")]
-fn per_task(requests: u64, accepted: u64) -> Option<f64> {
-    (accepted > 0).then(|| requests as f64 / accepted as f64)
 }
 
 fn knows_key(caller: Caller<'_>, key: Option<&SecretString>) -> bool {

@@ -3,7 +3,7 @@
 use super::scenario::Named;
 
 /// In the order in which they are listed: what an answer says, limits, connections, tasks, money and
-/// key, outages, other programs, videos, and all together.
+/// key, outages, other programs, videos, callbacks, and all together.
 pub(super) const NAMED: &[Named] = &[
     Named { name: "error-500", text: include_str!("scenarios/error-500.toml") },
     Named { name: "error-408", text: include_str!("scenarios/error-408.toml") },
@@ -58,6 +58,11 @@ pub(super) const NAMED: &[Named] = &[
     Named { name: "videos-expire", text: include_str!("scenarios/videos-expire.toml") },
     Named { name: "videos-many", text: include_str!("scenarios/videos-many.toml") },
     Named { name: "videos-bad", text: include_str!("scenarios/videos-bad.toml") },
+    Named { name: "callbacks-lossy", text: include_str!("scenarios/callbacks-lossy.toml") },
+    Named { name: "callbacks-late", text: include_str!("scenarios/callbacks-late.toml") },
+    Named { name: "callbacks-early", text: include_str!("scenarios/callbacks-early.toml") },
+    Named { name: "callbacks-none", text: include_str!("scenarios/callbacks-none.toml") },
+    Named { name: "callbacks-bad", text: include_str!("scenarios/callbacks-bad.toml") },
     Named { name: "mixed", text: include_str!("scenarios/mixed.toml") },
     Named { name: "bad-day", text: include_str!("scenarios/bad-day.toml") },
 ];

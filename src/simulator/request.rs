@@ -76,18 +76,26 @@ pub(super) struct Request {
     pub(super) marker: Option<Marker>,
 }
 
+/// What a submission says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Submission {
+    pub(super) request: Request,
+    /// Who wants to be told of the end of its task.
+    pub(super) callback_url: Option<String>,
+}
+
 /// Reads a submission.
 ///
 /// # Errors
 ///
 /// The first rule it breaks, in words for `data.error`; never any text of the body.
-pub(super) fn read(body: &[u8]) -> Result<Request, String> {
+pub(super) fn read(body: &[u8]) -> Result<Submission, String> {
     if body.len() > LONGEST_BODY {
         return Err("Request body exceeds 1 MiB".into());
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| "Request body is not valid JSON")?;
     let top = Fields::of("", &body)?;
-    check_callback(&top)?;
+    let callback_url = callback_url(&top)?.map(str::to_owned);
     let provider = top.word("provider")?;
     let input = Fields::of("input.", top.required("input")?)?;
     let draft = Draft {
@@ -103,16 +111,19 @@ pub(super) fn read(body: &[u8]) -> Result<Request, String> {
     input.boolean("enableTranslation")?;
     check_rules(&draft)?;
     let marker = Marker::find(&draft.prompt)?;
-    Ok(Request { hash: hash(&draft), mode: draft.mode, marker })
+    let request = Request { hash: hash(&draft), mode: draft.mode, marker };
+    Ok(Submission { request, callback_url })
 }
 
-fn check_callback(top: &Fields<'_>) -> Result<(), String> {
+/// The address to call back, if the submission asks for that; one that is there without is ignored.
+fn callback_url<'a>(top: &Fields<'a>) -> Result<Option<&'a str>, String> {
     match (top.text("request_type")?, top.text("callback_url")?) {
         (Some("callback"), None) => Err("Missing required field: callback_url".into()),
         (Some("callback"), Some(url)) if !url.starts_with("https://") && !url.starts_with("http://") => {
             Err("Invalid value for callback_url: not a URL".into())
         }
-        (None | Some("async"), _) | (Some("callback"), Some(_)) => Ok(()),
+        (None | Some("async"), _) => Ok(None),
+        (Some("callback"), url @ Some(_)) => Ok(url),
         (Some(_), _) => Err("Invalid value for request_type".into()),
     }
 }
@@ -360,8 +371,21 @@ mod tests {
     }
 
     #[test]
+    fn an_address_counts_only_where_a_callback_is_asked_for() {
+        let url = |request_type: Value| {
+            let body = body(|body| {
+                body["request_type"] = request_type;
+                body["callback_url"] = "https://me.example/hook?a=1".into();
+            });
+            read(&body).unwrap().callback_url
+        };
+        assert_eq!(url("callback".into()).as_deref(), Some("https://me.example/hook?a=1"));
+        assert_eq!((url("async".into()), url(Value::Null)), (None, None));
+    }
+
+    #[test]
     fn the_hash_reads_values_and_not_spelling() {
-        let of = |body: &[u8]| read(body).unwrap().hash;
+        let of = |body: &[u8]| read(body).unwrap().request.hash;
         let plain = body(|_| {});
         let reordered = br#"{"input":{"generationType":"TEXT_2_VIDEO","prompt":"a c\u0061t","mode":"fast"}}"#;
         assert_eq!(of(&plain), of(reordered));

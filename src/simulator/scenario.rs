@@ -9,7 +9,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::fate::{FailCode, mix, unit};
-use super::fault::{AccountFault, Deed, Endpoints, NoMoney, RequestFault, TaskFault, Twist, Wrong, lowered};
+use super::fault::{
+    AccountFault, Deed, Endpoints, NoMoney, RequestFault, TaskFault, Telling, Twist, Wrong, lowered,
+};
 use super::judge::Endpoint;
 use super::named::NAMED;
 use super::request::RequestHash;
@@ -36,6 +38,7 @@ pub use super::scenario_file::ScenarioError;
 /// | `fail` | `codes` | a task fails with one of these, or of `all` |
 /// | `never_ends` | `holds` | a task is made for ever, and keeps its slot so long (30 minutes) |
 /// | `no_url`, `result_object` | | a task succeeds without a URL, or with `resultJson` as an object |
+/// | `callback` | `lost`, `twice`, `late`, `early` | a task's callback is never sent, sent twice, sent so much later, or sent before its submission is answered, for which the task ends at once |
 /// | `limits` | `requests`, `tasks` | less is allowed: a number, or a share such as `"50%"` |
 /// | `money` | `balance`, `told` | the account holds so many dollars, and being empty is told as `400`, `402` or `fail_code` |
 ///
@@ -43,7 +46,9 @@ pub use super::scenario_file::ScenarioError;
 /// without), or a list of these. `accepted` is the share of struck submissions that are accepted all
 /// the same: half, but none where the number is a refusal by the vendor's pages (429, 503, 4xx but
 /// 408). Requests and tasks are struck by `share` (0 to 1, all without it). All but `money` have a
-/// window, of the simulation's clock: `from`, `until`, and `every` with `for` to come again.
+/// window, of the simulation's clock: `from`, `until`, and `every` with `for` to come again. Of tasks
+/// and their callbacks it says when they were accepted. A callback that is lost is, whatever else
+/// strikes it.
 ///
 /// A table `[videos]` says how the videos are that a server shows. In memory there are none.
 ///
@@ -108,7 +113,7 @@ pub(super) struct Quirks<'a> {
 /// What is wrong with a task from the moment it is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Doom {
-    /// Whether anything at all is, or will be, wrong with it.
+    /// Whether anything at all is, or will be, wrong with it; its callback aside.
     pub(super) struck: bool,
     pub(super) failure: Option<FailCode>,
     /// It never ends, and keeps its slot for so many milliseconds.
@@ -216,7 +221,7 @@ impl Scenario {
     pub(super) fn doom(&self, seed: u64, request: RequestHash, nth: u32, created: Stamp) -> Doom {
         let mut doom = Doom::default();
         for (place, twist) in self.twists(seed, request, nth, created) {
-            doom.struck = true;
+            doom.struck |= !matches!(twist, Twist::Callback(_));
             match twist {
                 Twist::Fail(codes) => {
                     let draw = mix(&[seed, Draw::Code as u64, place, request.0, u64::from(nth)]);
@@ -226,10 +231,32 @@ impl Scenario {
                 Twist::NeverEnds { holds } => {
                     doom.holds_ms = doom.holds_ms.or_else(|| u64::try_from(holds.as_millis()).ok());
                 }
-                Twist::Unknown { .. } | Twist::State(_) | Twist::NoUrl | Twist::ResultObject => {}
+                Twist::Unknown { .. }
+                | Twist::State(_)
+                | Twist::NoUrl
+                | Twist::ResultObject
+                | Twist::Callback(_) => {}
             }
         }
         doom
+    }
+
+    /// What is wrong with that task's callback.
+    pub(super) fn telling(&self, seed: u64, request: RequestHash, nth: u32, created: Stamp) -> Telling {
+        self.twists(seed, request, nth, created).fold(Telling::default(), |sum, (_, twist)| match twist {
+            Twist::Callback(more) => Telling {
+                lost: sum.lost || more.lost,
+                twice: sum.twice || more.twice,
+                late: sum.late.or(more.late),
+                early: sum.early || more.early,
+            },
+            Twist::Unknown { .. }
+            | Twist::State(_)
+            | Twist::Fail(_)
+            | Twist::NeverEnds { .. }
+            | Twist::NoUrl
+            | Twist::ResultObject => sum,
+        })
     }
 
     /// What a look at that task at `now` finds wrong with it.
@@ -250,7 +277,7 @@ impl Scenario {
                 Twist::State(word) => quirks.state = quirks.state.or(Some(word)),
                 Twist::NoUrl => quirks.no_url = true,
                 Twist::ResultObject => quirks.result_object = true,
-                Twist::Fail(_) | Twist::NeverEnds { .. } => {}
+                Twist::Fail(_) | Twist::NeverEnds { .. } | Twist::Callback(_) => {}
             }
         }
         quirks

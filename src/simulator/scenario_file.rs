@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::fate::FailCode;
 use super::fault::{
-    AccountFault, Amount, Deed, Endpoints, NoMoney, RequestFault, Shape, TaskFault, Twist, Wrong,
+    AccountFault, Amount, Deed, Endpoints, NoMoney, RequestFault, Shape, TaskFault, Telling, Twist, Wrong,
 };
 use super::named::NAMED;
 use super::scenario::Scenario;
@@ -89,6 +89,10 @@ struct Fields {
     state: Option<String>,
     codes: Option<Codes>,
     holds: Option<Span>,
+    lost: Option<bool>,
+    twice: Option<bool>,
+    late: Option<Span>,
+    early: Option<bool>,
     requests: Option<Part>,
     tasks: Option<Part>,
     balance: Option<Dollars>,
@@ -109,6 +113,7 @@ enum What {
     NeverEnds,
     NoUrl,
     ResultObject,
+    Callback,
     Limits,
     Money,
 }
@@ -127,6 +132,7 @@ impl What {
             Self::NeverEnds => "never_ends",
             Self::NoUrl => "no_url",
             Self::ResultObject => "result_object",
+            Self::Callback => "callback",
             Self::Limits => "limits",
             Self::Money => "money",
         }
@@ -271,6 +277,7 @@ impl Fields {
             | What::NeverEnds
             | What::NoUrl
             | What::ResultObject
+            | What::Callback
             | What::Limits
             | What::Money => {
                 return Err(format!("what = \"{}\" is no fault of a request", self.what.as_str()));
@@ -309,6 +316,7 @@ impl Fields {
             }
             What::NoUrl => Twist::NoUrl,
             What::ResultObject => Twist::ResultObject,
+            What::Callback => Twist::Callback(self.telling()?),
             What::Answer
             | What::Cut
             | What::Drop
@@ -317,6 +325,24 @@ impl Fields {
             | What::Limits
             | What::Money => return Ok(None),
         }))
+    }
+
+    fn telling(&mut self) -> Result<Telling, String> {
+        let mut is = |field: fn(&mut Self) -> &mut Option<bool>| field(self).take().unwrap_or(false);
+        let lost = is(|fields| &mut fields.lost);
+        let twice = is(|fields| &mut fields.twice);
+        let early = is(|fields| &mut fields.early);
+        let late = self.late.take().map(|Span(late)| late);
+        match (lost, twice || early || late.is_some()) {
+            (true, true) => Err("`lost = true` says it all: it is sent neither twice, late nor early".into()),
+            (false, false) => {
+                Err("`lost = true`, `twice = true`, `late = \"5m\"` or `early = true` is missing".into())
+            }
+            (true, false) | (false, true) if early && late.is_some() => {
+                Err("`early` and `late` are two things: give each a fault of its own".into())
+            }
+            (true, false) | (false, true) => Ok(Telling { lost, twice, late, early }),
+        }
     }
 
     fn codes(&mut self) -> Result<Vec<FailCode>, String> {
@@ -366,7 +392,8 @@ impl Fields {
             | What::Fail
             | What::NeverEnds
             | What::NoUrl
-            | What::ResultObject => Ok(None),
+            | What::ResultObject
+            | What::Callback => Ok(None),
         }
     }
 
@@ -391,6 +418,10 @@ impl Fields {
             ("state", self.state.is_some()),
             ("codes", self.codes.is_some()),
             ("holds", self.holds.is_some()),
+            ("lost", self.lost.is_some()),
+            ("twice", self.twice.is_some()),
+            ("late", self.late.is_some()),
+            ("early", self.early.is_some()),
             ("requests", self.requests.is_some()),
             ("tasks", self.tasks.is_some()),
             ("balance", self.balance.is_some()),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::callbacks::CallbackCounts;
 use super::judge::{Counts, Injected};
 use super::shelf::VideoCounts;
 use crate::job::Usd;
@@ -55,14 +56,16 @@ pub struct Verdict {
     pub requests_per_task: Option<f64>,
     /// What was asked for of the videos, in this process.
     pub videos: VideoCounts,
+    /// What became of callbacks, in this process.
+    pub callbacks: CallbackCounts,
     /// Whether no documented limit was ever broken and nothing bought twice. What a scenario did is
     /// not held against anyone.
     pub held: bool,
 }
 
 impl fmt::Display for Verdict {
-    /// Six plain lines, one more if a scenario did anything and one if videos were asked for, without an
-    /// end of line at the end.
+    /// Six plain lines, one more each if a scenario did anything, if videos were asked for and if anybody
+    /// was to be called back, without an end of line at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { submissions, polls, balances, throttled_429, injected, .. } = self.counts;
         let basis = match self.asked_basis {
@@ -78,8 +81,8 @@ impl fmt::Display for Verdict {
             self.requests
         )?;
         if injected.total() > 0 {
-            write!(f, "injected by the scenario:")?;
-            write_folded(f, &injected.to_string())?;
+            write_folded(f, "injected by the scenario:", &injected.to_string())?;
+            writeln!(f)?;
         }
         writeln!(f, "fullest minute: {} of {} requests", self.fullest_window, self.window_limit)?;
         writeln!(f, "most tasks alive: {} of {}", self.most_alive, self.alive_limit)?;
@@ -89,13 +92,27 @@ impl fmt::Display for Verdict {
             self.accepted, self.failed, self.bought_twice
         )?;
         write!(f, "simulated money: ${} spent, ${} left", self.spent, self.balance_left)?;
-        if self.videos.requests > 0 { write!(f, "\nvideos: {}", self.videos) } else { Ok(()) }
+        if self.videos.requests > 0 {
+            write!(f, "\nvideos: {}", self.videos)?;
+        }
+        if self.callbacks.due > 0 {
+            writeln!(f)?;
+            write_folded(f, "callbacks:", &self.callbacks.to_string())?;
+        }
+        Ok(())
     }
 }
 
-/// Ends a line with `list`, on as many lines as it takes to stay within 80 columns.
-fn write_folded(f: &mut fmt::Formatter<'_>, list: &str) -> fmt::Result {
-    let mut column = "injected by the scenario:".len();
+/// How many requests each task took; `None` without a task.
+#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^53")]
+pub(super) fn per_task(requests: u64, accepted: u64) -> Option<f64> {
+    (accepted > 0).then(|| requests as f64 / accepted as f64)
+}
+
+/// A line of `head` and `list`, on as many lines as it takes to stay within 80 columns.
+fn write_folded(f: &mut fmt::Formatter<'_>, head: &str, list: &str) -> fmt::Result {
+    write!(f, "{head}")?;
+    let mut column = head.len();
     for item in list.split_inclusive(", ").map(str::trim_end) {
         if column + item.len() >= 80 {
             write!(f, "\n ")?;
@@ -104,7 +121,7 @@ fn write_folded(f: &mut fmt::Formatter<'_>, list: &str) -> fmt::Result {
         write!(f, " {item}")?;
         column += 1 + item.len();
     }
-    writeln!(f)
+    Ok(())
 }
 
 impl fmt::Display for Injected {
@@ -154,6 +171,7 @@ mod tests {
             balance_left: Usd::from_cents(40),
             requests_per_task: Some(4.0),
             videos: VideoCounts::default(),
+            callbacks: CallbackCounts::default(),
             held: true,
         };
         insta::assert_snapshot!(verdict, @r"
@@ -176,6 +194,16 @@ mod tests {
         let shown = Verdict { videos, ..verdict.clone() }.to_string();
         assert!(
             shown.ends_with("left\nvideos: 3 asked for, 1 sent whole (one 0 times at most), 500 bytes sent")
+        );
+        let callbacks = CallbackCounts { due: 120, delivered: 131, acknowledged: 100, ..verdict.callbacks };
+        let callbacks = CallbackCounts { refused: 31, retried: 11, lost: 24, repeated: 18, ..callbacks };
+        let shown = Verdict { callbacks, ..verdict.clone() }.to_string();
+        assert!(
+            shown.ends_with(
+                "left\ncallbacks: 120 due, 131 sent, 100 acknowledged, 31 refused, 11 sent again,\n  24 lost by the \
+                 scenario, 18 sent twice"
+            ),
+            "{shown}"
         );
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["throttled_429"], 0);

@@ -77,7 +77,7 @@ impl ApiKey {
 
     /// A body with `[key]` wherever the key was. JSON is redacted in its decoded strings, numbers
     /// and names, where escapes hide nothing, and so is JSON in a string of it (`resultJson`).
-    pub(super) fn redact_body(&self, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn redact_body(&self, body: &[u8]) -> Vec<u8> {
         match serde_json::from_slice::<Value>(body) {
             Ok(value) => self.redact_json(value, true).to_string().into_bytes(),
             Err(_) => self.redact(&String::from_utf8_lossy(body)).into_bytes(),

@@ -66,7 +66,8 @@ const OF_THE_MOMENT: [&str; 25] = [
 /// Not among them, and why: `base-url` and `api-key-file` send a key somewhere, `price` and `yes`
 /// keep a purchase from being asked about, `quiet` and `progress` keep it from being seen, `images` calls
 /// hosts that the sheet names, `allow-private-hosts` opens the network behind a firewall, `metrics` and
-/// `metrics-file` open a port and replace a file. An account it may choose
+/// `metrics-file` open a port and replace a file, `callback-listen` opens a port and `callback-url` tells
+/// a host of every video. An account it may choose
 /// by its name: it is one that the user has set up, and its key goes where the user said. The account's
 /// limits and bounds of what is spent it may only lower ([`allows_more`]).
 const OF_A_PROJECT: [&str; 27] = [
@@ -297,6 +298,8 @@ mod tests {
             "allow-private-hosts",
             "metrics",
             "metrics-file",
+            "callback-url",
+            "callback-listen",
         ] {
             assert!(!is_of_a_project(name), "{name}");
         }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::callbacks::CallbackArgs;
 use super::connection::ConnectionArgs;
 use super::downloads::DownloadArgs;
 use super::metrics::MetricsArgs;
@@ -13,6 +14,7 @@ use super::rehearsal::{Peer, RehearsalArgs, TimeScale, load_scenarios};
 use super::sheet::{SheetArgs, Source};
 use super::values::{ColumnFilter, MaxFailures, dollars, retryable, share};
 use super::{Environment, UsageError};
+use crate::callback::Address;
 use crate::generation::PriceList;
 use crate::job::{Limits, Status, Usd};
 use crate::report::ProgressStyle;
@@ -145,6 +147,9 @@ pub struct RunArgs {
     /// After Ctrl-C, wait so long for submissions in flight
     #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = humantime::parse_duration, help_heading = "Time")]
     pub grace: Duration,
+    /// Whether tasks are called back.
+    #[command(flatten)]
+    pub callbacks: CallbackArgs,
     /// Whether this is a rehearsal.
     #[command(flatten)]
     pub rehearsal: RehearsalArgs,
@@ -240,6 +245,8 @@ pub struct RunPlan {
     pub limits: Limits,
     /// Where videos are downloaded to, if they are.
     pub download: Option<String>,
+    /// Where the API calls back, if it does.
+    pub callback: Option<Address>,
 }
 
 impl RunPlan {
@@ -264,7 +271,8 @@ impl RunPlan {
         let time_scale = TimeScale::allowed(rehearsal.time_scale, destination.peer())?;
         let limits = args.bounds.of(args.limits)?;
         let download = args.download.destination(&source, &paths.state, rehearsal.simulate)?;
-        Ok(Self { source, paths, destination, time_scale, limits, download })
+        let callback = args.callbacks.address(destination.peer())?;
+        Ok(Self { source, paths, destination, time_scale, limits, download, callback })
     }
 }
 
@@ -285,10 +293,10 @@ impl RunArgs {
         Selection { limit: self.limit, filters: filters.collect() }
     }
 
-    /// What governs a run within `limits` of a sheet that asks for `samples` videos.
-    fn config(&self, limits: Limits, samples: u64, seed: u64) -> Config {
+    /// What governs a run within `limits` of a sheet that asks for `samples` videos, and that may be
+    /// `called_back`.
+    fn config(&self, limits: Limits, samples: u64, seed: u64, called_back: bool) -> Config {
         Config {
-            called_back: false,
             limits,
             cadence: self.poll,
             retry: RetryPolicy { paid_retries: self.bounds.paid_retries, seed },
@@ -298,6 +306,7 @@ impl RunArgs {
             max_cost: self.bounds.max_cost,
             max_duration: self.max_duration,
             collect_only: self.no_buy,
+            called_back,
         }
     }
 }

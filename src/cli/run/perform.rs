@@ -15,6 +15,8 @@ use super::sinks::{Sinks, check_summary};
 use super::{Destination, RunArgs, RunPlan};
 use crate::api::{Balance, VideoApi};
 use crate::batch::{Batch, Run};
+use crate::callback::Address;
+use crate::cli::callbacks::Called;
 use crate::cli::check;
 use crate::cli::confirm::{Purchase, PurchaseLine, confirm};
 use crate::cli::downloads;
@@ -27,7 +29,7 @@ use crate::cli::signals::{Leave, Signals, heed, sent};
 use crate::cli::{Environment, UsageError};
 use crate::clock::{Clock, Moment};
 use crate::download::{Asking, Look, Place, Started};
-use crate::engine::first_balance;
+use crate::engine::{Callbacks, first_balance};
 use crate::generation::Mode;
 use crate::job::{Limits, Status, Usd};
 use crate::report::wording::Of;
@@ -58,7 +60,7 @@ pub fn perform(
         stdout.flush()?;
         return Ok(exit);
     }
-    let RunPlan { source, paths, destination, time_scale, limits, download } =
+    let RunPlan { source, paths, destination, time_scale, limits, download, callback } =
         RunPlan::resolve(args, environment)?;
     // A name mistyped leaves no state file behind. The sheet itself is read once, later.
     if let Source::File(path) = &source {
@@ -67,7 +69,7 @@ pub fn perform(
     keep_apart(args, &source, &paths)?;
     args.summary.as_deref().map(check_summary).transpose()?;
     let state = paths.state.clone();
-    let job = Job { args, source, paths, time_scale, limits, download, screen: screen.clone() };
+    let job = Job { args, source, paths, time_scale, limits, download, callback, screen: screen.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = match destination {
         Destination::Simulator { seed, fail_rate, scenario, balance } => {
@@ -91,6 +93,8 @@ pub(super) struct Job<'a> {
     pub(super) limits: Limits,
     /// Where videos are downloaded to, if they are.
     pub(super) download: Option<String>,
+    /// Where the API calls back, if it does.
+    pub(super) callback: Option<Address>,
     pub(super) screen: Screen,
 }
 
@@ -121,7 +125,7 @@ impl Job<'_> {
             })?;
             told.map_err(anyhow::Error::from)
         })?;
-        let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None).await?;
+        let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None, None).await?;
         writeln!(self.screen.notes(), "{}", simulator.verdict()?)?;
         Ok(exit)
     }
@@ -150,9 +154,15 @@ impl Job<'_> {
         let claim = Claim { share: self.args.bounds.share, burst: burst(pace).get(), holder: &holder };
         let part = Part::take(&account, claim)?;
         let clock = self.clock(&batch)?;
+        // Only now, when nobody else is at this account: another run would have the port as well.
+        let address = self.callback.take();
+        let called = address.map(|address| self.args.callbacks.open(address, &batch, &key, &self.screen));
+        let Called { callbacks, receiver } = called.transpose()?.unwrap_or_default();
         let client = Client::new(base_url.clone(), key, Timeouts::default())?;
         let quiet = quiet(part.owed, self.args.limits.rpm);
-        self.drive(batch, &client, clock, quiet, Some(base_url)).await
+        let exit = self.drive(batch, &client, clock, quiet, Some(base_url), callbacks).await;
+        drop(receiver);
+        exit
     }
 
     fn open(&self, owner: &Owner<'_>, durability: Durability) -> anyhow::Result<Batch> {
@@ -238,6 +248,7 @@ impl Job<'_> {
         clock: Clock,
         quiet: Duration,
         api_at: Option<&BaseUrl>,
+        callbacks: Option<Callbacks>,
     ) -> anyhow::Result<Exit> {
         let address = api_at.map(ToString::to_string);
         let address = address.as_deref();
@@ -245,7 +256,9 @@ impl Job<'_> {
         // Only now, when nobody else is at this state file or account, whose figures these would replace.
         let shown = args.metrics.open(self.limits, &self.screen)?;
         let place = self.place(&batch, api_at).await?;
-        let config = args.config(self.limits, batch.store().tally(&selection)?.total(), seed_of(&batch));
+        let samples = batch.store().tally(&selection)?.total();
+        let called_back = callbacks.as_ref().is_some_and(|callbacks| callbacks.arrivals.is_some());
+        let config = args.config(self.limits, samples, seed_of(&batch), called_back);
         let mut gate = Gate::new(config.limits.requests_per_minute, clock.now() + quiet);
         let mut balance = None;
         if batch.has_work(&selection, args.price.list)? {
@@ -293,7 +306,7 @@ impl Job<'_> {
             results,
             grace,
             downloads: inbox,
-            callbacks: None,
+            callbacks,
         };
         let (stop, stopped) = oneshot::channel();
         let heard = {
