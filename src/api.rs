@@ -10,6 +10,8 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::generation::Generation;
 use crate::job::{Failure, TaskId, UnixMillis, Usd, Video};
 
@@ -102,7 +104,8 @@ pub enum Polled {
 }
 
 /// How far a task is that is still being made, as far as the API says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// It waits to be begun (`pending`).
     Pending,

@@ -5,8 +5,8 @@
 //! about it is odd and leads to a look at most: a sample never changes on the word of an odd callback.
 //! A callback may come before the answer to its submission, twice, late, or never.
 
-use super::cadence::FLOOR;
-use super::{Phase, Sample, Schedule, Watch};
+use super::cadence::Told;
+use super::{Phase, Sample, Schedule};
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 
@@ -108,11 +108,10 @@ impl Schedule {
             self.look_soon(id, now);
             return Heard::Odd;
         }
-        watch.looking = false;
         if std::mem::take(&mut watch.asked) {
             self.abandoned.insert(id);
         }
-        self.task_over(id, answer, now);
+        self.task_over(id, answer, Told::Callback(now), now);
         Heard::Ended
     }
 
@@ -120,34 +119,24 @@ impl Schedule {
     #[must_use]
     pub fn awaits_callback(&self, id: SampleId) -> bool {
         let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) else { return false };
-        watch.asked && self.is_called_back(watch)
-    }
-
-    /// Whether a callback is to tell the end of this task. Of one that came back from the state file it
-    /// may have come while nobody listened.
-    pub(super) fn is_called_back(&self, watch: &Watch) -> bool {
-        self.config.called_back && watch.watched_since == watch.accepted && !watch.last_chance
+        watch.asked && watch.sight.called_back
     }
 
     /// Looks at a running task now, or a little later if it has just been looked at.
     fn look_soon(&mut self, id: SampleId, now: Stamp) {
-        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id)
-            && !watch.looking
+        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id)
+            && !watch.asked
         {
-            let at = watch.last_look.map_or(now, |last| now.max(last + FLOOR));
-            self.set_timer(id, at);
+            watch.look = self.lookout.look_at(id, now);
         }
     }
 
     /// A look was answered. Whether it was at a task that a callback has ended meanwhile: then the
-    /// answer says nothing, and the sample's next look may go.
+    /// answer says nothing, and the sample may be looked at again.
     pub(super) fn is_abandoned(&mut self, id: SampleId) -> bool {
         let abandoned = self.abandoned.remove(&id);
-        if abandoned
-            && let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id)
-            && watch.looking
-        {
-            self.looks.push_back(id);
+        if abandoned {
+            self.schedule_look(id);
         }
         abandoned
     }

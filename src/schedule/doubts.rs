@@ -3,6 +3,7 @@
 //! A doubt ends its sample, which is not bought again unasked, and holds its slot for as long as its
 //! task could be alive. Only a callback can say what became of it.
 
+use super::cadence::Sight;
 use super::{Entry, IllegalEvent, Phase, Schedule, Transition, Watch};
 use crate::job::{Attempt, Failure, Outcome, SampleId, Stamp, TaskId};
 
@@ -31,7 +32,7 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let (id, attempt) = (entry.sample, Attempt(entry.attempts));
-        let watch = Phase::Running(Watch::new(task.clone(), now));
+        let watch = Phase::Running(Watch::new(task.clone(), Sight::new(entry.kind, now, self.config.called_back)));
         match self.samples.get_mut(&id) {
             None => {
                 self.enter(entry, watch, false, "task found")?;
@@ -62,7 +63,7 @@ impl Schedule {
         if let Some(sample) = self.samples.get_mut(&id)
             && let Phase::InDoubt { since } = sample.phase
         {
-            sample.phase = Phase::Running(Watch::new(task.clone(), now));
+            sample.phase = Phase::Running(Watch::new(task.clone(), Sight::new(sample.kind, now, self.config.called_back)));
             self.doubts.remove(&(since, id));
             self.found(id, attempt, task.clone(), false, now);
         }

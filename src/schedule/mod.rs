@@ -39,8 +39,10 @@ pub use config::*;
 pub use last_minute::LastMinute;
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
 
+use crate::generation::Kind;
 use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
 use allowance::Allowance;
+use cadence::{Lookout, Sight};
 use callbacks::Early;
 use gate::{Admission, Gate};
 use lately::Lately;
@@ -65,6 +67,7 @@ pub struct IllegalEvent {
 /// A sample in flight.
 #[derive(Debug)]
 struct Sample {
+    kind: Kind,
     attempts: u32,
     paid_retries: u32,
     price: Usd,
@@ -100,14 +103,14 @@ impl Phase {
 #[derive(Debug)]
 struct Watch {
     task: TaskId,
-    accepted: Stamp,
+    /// What is known of it.
+    sight: Sight,
+    /// The next look; others of this task have gone stale.
+    look: Token,
     /// What the task time-out counts from: a task that comes back from the state file has all of it
     /// before it, since the time since its acceptance may be a clock's mistake.
     watched_since: Stamp,
-    last_look: Option<Stamp>,
-    /// A look is due or under way.
-    looking: bool,
-    /// It is under way.
+    /// A look is under way.
     asked: bool,
     /// The API has denied knowing it since then.
     unknown_since: Option<Stamp>,
@@ -140,8 +143,8 @@ pub struct Schedule {
     ready: VecDeque<SampleId>,
     /// Ready samples that gave their slot up and wait for another.
     slotless: VecDeque<SampleId>,
-    /// Tasks whose next look is due, longest due first.
-    looks: VecDeque<SampleId>,
+    /// When tasks are to be looked at.
+    lookout: Lookout,
     /// Samples with a look under way at a task that a callback has ended.
     abandoned: HashSet<SampleId>,
     /// Callbacks that came before the answers to their submissions.
@@ -219,7 +222,7 @@ impl Schedule {
             came_back: HashSet::new(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
-            looks: VecDeque::new(),
+            lookout: Lookout::new(config.cadence, config.called_back, now),
             abandoned: HashSet::new(),
             early: HashMap::new(),
             links: Links::default(),
@@ -371,15 +374,17 @@ impl Schedule {
                 }
             }
         }
-        if self.watching && !self.looks.is_empty() {
-            match self.gate.admit(now) {
+        match self.next_look(now) {
+            Some((at, id)) if at <= now => match self.gate.admit(now) {
                 Admission::Granted => {
-                    if let Some(look) = self.look_next(now) {
+                    if let Some(look) = self.look(id, now) {
                         return Step::Act(look);
                     }
                 }
                 Admission::NotBefore(at) => not_before(at),
-            }
+            },
+            Some((at, _)) => not_before(at),
+            None => {}
         }
         match self.next_link_action(now) {
             Some(Ok(action)) => return Step::Act(action),
@@ -395,17 +400,13 @@ impl Schedule {
             let Some(sample) = self.samples.get_mut(&id).filter(|sample| sample.timer == token) else {
                 continue;
             };
-            match &mut sample.phase {
-                Phase::Running(watch) => {
-                    watch.looking = true;
-                    self.looks.push_back(id);
-                }
+            match &sample.phase {
                 Phase::BackingOff => {
                     sample.phase = Phase::Ready;
                     self.backing_off -= 1;
                     if sample.holds_slot { &mut self.ready } else { &mut self.slotless }.push_back(id);
                 }
-                Phase::Ready | Phase::Submitting { .. } | Phase::InDoubt { .. } => {}
+                Phase::Ready | Phase::Submitting { .. } | Phase::Running(_) | Phase::InDoubt { .. } => {}
             }
         }
         while let Some((since, id)) = self.doubts.first().copied()
@@ -472,22 +473,32 @@ impl Schedule {
         Some(Action::Submit { sample: id, attempt, permit: now })
     }
 
-    fn look_next(&mut self, now: Stamp) -> Option<Action> {
-        while let Some(id) = self.looks.pop_front() {
-            // One look at a time for each sample, so that an answer is never taken for another's.
-            if self.abandoned.contains(&id) {
-                continue;
-            }
-            if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id)
-                && watch.looking
-                && !watch.asked
-            {
-                watch.asked = true;
-                watch.last_look = Some(now);
-                return Some(Action::Poll { sample: id, task: watch.task.clone() });
-            }
+    /// The look that is worth most, and from when on it may be made.
+    fn next_look(&mut self, now: Stamp) -> Option<(Stamp, SampleId)> {
+        let Self { samples, lookout, watching, abandoned, .. } = self;
+        if !*watching {
+            return None;
         }
-        None
+        lookout.next(now, |id, token| match samples.get(&id)?.phase {
+            // One look at a time for each sample, so that an answer is never taken for another's.
+            Phase::Running(ref watch) if watch.look == token && !abandoned.contains(&id) => {
+                Some(watch.sight.last_look)
+            }
+            Phase::Ready
+            | Phase::Submitting { .. }
+            | Phase::Running(_)
+            | Phase::BackingOff
+            | Phase::InDoubt { .. } => None,
+        })
+    }
+
+    fn look(&mut self, id: SampleId, now: Stamp) -> Option<Action> {
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else { return None };
+        self.lookout.made(now);
+        watch.look = Token::default();
+        watch.asked = true;
+        watch.sight.last_look = Some(now);
+        Some(Action::Poll { sample: id, task: watch.task.clone() })
     }
 
     /// Whether nothing will ever be left to do. Doubts are held and not waited for, unless a callback may

@@ -28,13 +28,20 @@ impl Timers {
         self.last
     }
 
-    /// The first deadline that has come; those set earlier come first.
-    pub(super) fn pop_due(&mut self, now: Stamp) -> Option<(SampleId, Token)> {
-        let Reverse((at, token, sample)) = *self.heap.peek()?;
-        if at > now {
-            return None;
-        }
+    /// The first deadline; of those at one time, the one that was set first.
+    pub(super) fn first(&self) -> Option<(Stamp, SampleId, Token)> {
+        self.heap.peek().map(|Reverse((at, token, sample))| (*at, *sample, *token))
+    }
+
+    /// Takes the first deadline away.
+    pub(super) fn pop(&mut self) {
         self.heap.pop();
+    }
+
+    /// The first deadline, if it has come; it is gone then.
+    pub(super) fn pop_due(&mut self, now: Stamp) -> Option<(SampleId, Token)> {
+        let (_, sample, token) = self.first().filter(|(at, ..)| *at <= now)?;
+        self.pop();
         Some((sample, token))
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::cadence::{Sight, Told};
 use super::retry::AfterFailure;
 use super::{
     ACCEPTED_WITHIN, Entry, Event, FEWEST_VANISHED, Halt, IllegalEvent, KEEP_SLOT_FOR, KEY_REFUSALS,
@@ -12,7 +13,7 @@ use super::{
     UNCLEAR_LOOKS, Watch,
 };
 use crate::api::{Polled, RefusalCause, Submitted, TaskFailure};
-use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, UnixMillis, Usd};
+use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, TaskId, UnixMillis, Usd, Video};
 
 impl Schedule {
     /// Takes note of `event`.
@@ -104,14 +105,14 @@ impl Schedule {
         let sample = entry.sample;
         match stored {
             Stored::Running { task, accepted } => {
-                let watch = Watch { watched_since: now, ..Watch::new(task, accepted) };
+                let watch = Watch { watched_since: now, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
                 self.enter(entry, Phase::Running(watch), true, "restored")?;
                 self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
             }
             Stored::TimedOut { task, accepted } => {
-                let watch = Watch { last_chance: true, ..Watch::new(task, accepted) };
+                let watch = Watch { last_chance: true, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
                 self.enter(entry, Phase::Running(watch), false, "restored")?;
                 self.running += 1;
                 self.running_without_slot += 1;
@@ -158,7 +159,7 @@ impl Schedule {
                 self.window = self.window.saturating_add(1);
                 if let Some(sample) = self.samples.get_mut(&id) {
                     sample.attempts = attempt.0;
-                    sample.phase = Phase::Running(Watch::new(task.clone(), now));
+                    sample.phase = Phase::Running(Watch::new(task.clone(), Sight::new(sample.kind, now, self.config.called_back)));
                     let cost = sample.price;
                     self.spent = self.spent + cost;
                     self.running += 1;
@@ -219,12 +220,11 @@ impl Schedule {
         if !watch.asked {
             return Err(illegal("running, with no look under way"));
         }
-        watch.looking = false;
         watch.asked = false;
-        let age = now.since(watch.accepted);
+        let age = now.since(watch.sight.accepted);
         let overdue = now.since(watch.watched_since) >= self.config.task_timeout;
         let last_chance = watch.last_chance;
-        let looked = watch.last_look.unwrap_or(now);
+        let looked = watch.sight.last_look.unwrap_or(now);
         let tells = match &answer {
             Polled::Alive(_)
             | Polled::Succeeded(_)
@@ -238,10 +238,13 @@ impl Schedule {
             if !matches!(answer, Polled::NotFound(_)) {
                 watch.unknown_since = None;
             }
+            if let Polled::Alive(stage) = &answer {
+                self.lookout.alive(&mut watch.sight, *stage, looked);
+            }
             self.look_tells(looked, now);
         }
         match answer {
-            Polled::Succeeded(_) | Polled::Failed(_) => self.task_over(id, answer, now),
+            Polled::Succeeded(_) | Polled::Failed(_) => self.task_over(id, answer, Told::Look(looked), now),
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
             _ if last_chance => self.leave(id),
             Polled::Alive(_) if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
@@ -276,17 +279,22 @@ impl Schedule {
     }
 
     /// A running task has ended, as a look or a callback tells.
-    pub(super) fn task_over(&mut self, id: SampleId, answer: Polled, now: Stamp) {
+    pub(super) fn task_over(&mut self, id: SampleId, answer: Polled, told: Told, now: Stamp) {
         let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) else { return };
-        let age = now.since(watch.accepted);
+        let age = now.since(watch.sight.accepted);
+        if let Polled::Succeeded(Video { created, completed, .. })
+        | Polled::Failed(TaskFailure { created, completed, .. }) = &answer
+        {
+            let lifetime = lifetime(*created, *completed);
+            self.lifetimes.record(lifetime.unwrap_or(age));
+            self.lookout.ended(&watch.sight, lifetime, told);
+        }
         match answer {
             Polled::Succeeded(video) => {
-                self.lifetimes.record(lifetime(video.created, video.completed, age));
                 self.known.count(now);
                 self.end(id, Outcome::Succeeded(video), now);
             }
             Polled::Failed(failed) => {
-                self.lifetimes.record(lifetime(failed.created, failed.completed, age));
                 self.known.count(now);
                 self.task_failed(id, failed, now);
             }
@@ -331,7 +339,7 @@ impl Schedule {
             Phase::Ready | Phase::Submitting { .. } | Phase::BackingOff | Phase::InDoubt { .. } => None,
         });
         let (looked_at, unknown) = watches
-            .filter(|watch| watch.last_look.is_some())
+            .filter(|watch| watch.sight.last_look.is_some())
             .fold((self.known.total(now), 0), |(all, gone), watch| {
                 (all + 1, gone + usize::from(watch.unknown_since.is_some()))
             });
@@ -350,13 +358,13 @@ impl Schedule {
         holds_slot: bool,
         event: &'static str,
     ) -> Result<(), IllegalEvent> {
-        let Entry { sample, attempts, paid_retries, price, .. } = entry;
+        let Entry { sample, kind, attempts, paid_retries, price, .. } = entry;
         if let Some(there) = self.samples.get(&sample) {
             return Err(IllegalEvent { sample, event, state: there.phase.name() });
         }
         self.held += u32::from(holds_slot);
         let timer = super::Token::default();
-        self.samples.insert(sample, Sample { attempts, paid_retries, price, holds_slot, phase, timer });
+        self.samples.insert(sample, Sample { kind, attempts, paid_retries, price, holds_slot, phase, timer });
         Ok(())
     }
 
@@ -455,11 +463,8 @@ impl Schedule {
     }
 
     pub(super) fn schedule_look(&mut self, id: SampleId) {
-        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) {
-            let cadence = self.config.cadence;
-            let cadence = if self.is_called_back(watch) { cadence.sweep() } else { cadence };
-            let at = cadence.next_look(watch.accepted, watch.last_look);
-            self.set_timer(id, at);
+        if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) {
+            watch.look = self.lookout.schedule(id, &watch.sight);
         }
     }
 
@@ -472,13 +477,12 @@ impl Schedule {
 }
 
 impl Watch {
-    pub(super) const fn new(task: TaskId, accepted: Stamp) -> Self {
+    pub(super) fn new(task: TaskId, sight: Sight) -> Self {
         Self {
             task,
-            accepted,
-            watched_since: accepted,
-            last_look: None,
-            looking: false,
+            sight,
+            look: super::Token::default(),
+            watched_since: sight.accepted,
             asked: false,
             unknown_since: None,
             unclear_looks: 0,
@@ -487,10 +491,10 @@ impl Watch {
     }
 }
 
-/// How long a task lived: by the API's clock if it says so, else until we noticed.
-fn lifetime(created: Option<UnixMillis>, completed: Option<UnixMillis>, noticed: Duration) -> Duration {
+/// How long a task lived by the API's clock, if it says so.
+fn lifetime(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option<Duration> {
     let millis = completed.zip(created).and_then(|(completed, created)| completed.0.checked_sub(created.0));
-    millis.and_then(|millis| u64::try_from(millis).ok()).map_or(noticed, Duration::from_millis)
+    millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
 fn overdue_failure(age: Duration) -> Failure {

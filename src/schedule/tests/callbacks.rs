@@ -74,22 +74,22 @@ fn a_callback_is_as_good_as_a_look() {
 #[test]
 fn the_answer_of_a_look_under_way_is_ignored_once() {
     let mut core = running();
-    assert_eq!(looks(&mut core, 1, 200), [181]);
+    assert_eq!(looks(&mut core, 1, 100), [91]);
     core.handle(
         Event::CalledBack { sample: ONE, attempt: FIRST, task: Some(task("t1")), answer: made() },
-        SECONDS(182),
+        SECONDS(92),
     )
     .unwrap();
     assert!(matches!(&steps(&mut core)[..], [step] if is_success(step)));
-    polled(&mut core, failed(Verdict::Final), SECONDS(183)).unwrap();
+    polled(&mut core, failed(Verdict::Final), SECONDS(93)).unwrap();
     assert!(steps(&mut core).is_empty());
-    assert!(polled(&mut core, made(), SECONDS(183)).is_err(), "nobody asked for that");
+    assert!(polled(&mut core, made(), SECONDS(93)).is_err(), "nobody asked for that");
 }
 
 #[test]
 fn an_answer_that_was_overtaken_is_not_taken_for_the_next_attempts() {
     let mut core = running();
-    assert_eq!(looks(&mut core, 1, 181), [181]);
+    assert_eq!(looks(&mut core, 1, 181), [91]);
     assert_eq!(
         core.hear(ONE, FIRST, Some(task("t1")), failed(Verdict::MayRetry), SECONDS(182)),
         Heard::Ended
@@ -194,9 +194,20 @@ fn a_doubt_is_settled_by_its_callback() {
 
 #[test]
 fn looks_sweep_where_callbacks_are_expected() {
-    // Twice the vendor's ninety seconds, then every thirty.
-    let mut core = running();
-    assert_eq!(looks(&mut core, 1, 400), [181]);
-    polled(&mut core, Polled::Alive(Stage::Processing), SECONDS(182)).unwrap();
-    assert_eq!(looks(&mut core, 182, 400), [211]);
+    let looks_of = |called_back| {
+        let mut core = core(Config { called_back, cadence: Cadence::Learned, ..Config::default() });
+        admit_many(&mut core, 1);
+        actions(&mut core, Stamp::BIRTH, SECONDS(1));
+        accept(&mut core, 1, SECONDS(1));
+        let mut at = 1;
+        let mut looks_made = 0;
+        while let Some(look) = looks(&mut core, at, 400).first() {
+            polled(&mut core, Polled::Alive(Stage::Processing), SECONDS(*look)).unwrap();
+            at = *look;
+            looks_made += 1;
+        }
+        looks_made
+    };
+    let (without, with) = (looks_of(false), looks_of(true));
+    assert!(with > 0 && with * 3 < without, "{with} and {without} looks");
 }
