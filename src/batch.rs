@@ -274,6 +274,7 @@ impl Batch {
         let tally = self.store.tally(&Selection::default())?;
         let failures = unsuccessful(&self.store.tally(&selection)?);
         let spent = self.store.spending()?;
+        let learned = self.store.learned()?;
         let queue = spawn_queue(self.store.cursor(&selection, prices)?).map_err(BatchError::Thread)?;
         let results = ResultsFile::begin(&results, &self.store)?;
         // Where there is no room for what is bought, nothing is; what is paid for is still watched.
@@ -287,11 +288,15 @@ impl Batch {
             Writer::spawn(self.store, Some(results))?
         };
         let before = Before { failures, spent };
-        let schedule = Schedule::new(config, gate, before, clock.now());
+        let mut schedule = Schedule::new(config, gate, before, clock.now());
+        if let Some(learned) = learned {
+            schedule.recall(&learned);
+        }
         let world = World { api, clock, writer, queue, downloads, callbacks, sink };
         let start = Start { schedule, restored, tally, spent, grace, halt, prices };
         let ending = engine::run(world, start, shutdown).await?;
-        let (store, results) = ending.writer.finish()?;
+        let (mut store, results) = ending.writer.finish()?;
+        store.keep_learned(&ending.learned)?;
         let results = results.map_or(Ok(()), |results| results.finish(&store));
         let batch = Self { store, lock: self.lock, durability: self.durability };
         Ok(Finished { halt: ending.halt, progress: ending.progress, results, batch })

@@ -102,7 +102,7 @@ fn defaults_are_the_documented_ones() {
     let args = run_args("prompts.csv");
     assert_eq!(Limits::from(args.limits), Limits::DOCUMENTED);
     assert_eq!(args.price.list, PriceList::VENDOR);
-    assert_eq!((args.bounds.paid_retries, args.poll), (1, Cadence::VENDOR));
+    assert_eq!((args.bounds.paid_retries, args.poll), (1, Cadence::Learned));
     let spans = [args.task_timeout, args.outage_timeout, args.grace].map(|span| span.as_secs());
     assert_eq!(spans, [1_800, 3_600, 20]);
 }

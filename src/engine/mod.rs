@@ -29,6 +29,7 @@ use crate::event::{EventSink, Progress, RunEvent};
 use crate::generation::{Generation, PriceList};
 use crate::job::{Attempt, SampleId, Stamp, Tally, Usd};
 use crate::results::ResultsFile;
+use crate::schedule::cadence::Learned;
 use crate::schedule::gate::STALE_PERMIT;
 use crate::schedule::{
     Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
@@ -100,6 +101,8 @@ pub struct Ending {
     pub halt: Option<Halt>,
     /// How it stands.
     pub progress: Progress,
+    /// What the next run is to know of how long tasks take.
+    pub learned: Learned,
     /// The state file's writer, with everything committed.
     pub writer: Writer<ResultsFile>,
 }
@@ -245,7 +248,8 @@ pub async fn run<A: VideoApi, S: EventSink>(
     engine.ask_closing_balance().await;
     engine.tell(&RunEvent::Finished);
     let progress = engine.progress();
-    Ok(Ending { halt: engine.schedule.halt().cloned(), progress, writer: engine.writer })
+    let halt = engine.schedule.halt().cloned();
+    Ok(Ending { halt, progress, learned: engine.schedule.learned(), writer: engine.writer })
 }
 
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
@@ -410,6 +414,9 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         }
         let look_up = self.ear.commit(!self.batch.is_empty());
         if !self.batch.is_empty() || look_up.is_some() {
+            if let Some(learned) = self.schedule.learned_to_keep(self.clock.now()) {
+                self.writer.remember(learned);
+            }
             let batch = std::mem::take(&mut self.batch);
             self.committing = std::mem::take(&mut self.intents);
             self.commit = Some(Box::pin(self.writer.commit_and_look_up(batch, look_up)));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cadence::Cadence;
 use super::retry::RetryPolicy;
+use super::share::Share;
 use crate::job::{Limits, Usd};
 
 /// Unanswered submissions allowed before the first acceptance: enough to be quick, few enough
@@ -56,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// When to look at tasks.
     pub cadence: Cadence,
+    /// The part of the requests left after submissions that looks may use.
+    pub poll_share: Share,
     /// When to pay again.
     pub retry: RetryPolicy,
     /// Age at which a live task is given up on.
@@ -76,11 +79,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The documented limits and the vendor's advice.
+    /// The documented limits, and looks when they are worth most.
     fn default() -> Self {
         Self {
             limits: Limits::DOCUMENTED,
-            cadence: Cadence::VENDOR,
+            cadence: Cadence::Learned,
+            poll_share: Share::WHOLE,
             retry: RetryPolicy { paid_retries: 1, seed: 0 },
             task_timeout: Duration::from_mins(30),
             outage_timeout: Duration::from_hours(1),

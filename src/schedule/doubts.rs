@@ -32,7 +32,8 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let (id, attempt) = (entry.sample, Attempt(entry.attempts));
-        let watch = Phase::Running(Watch::new(task.clone(), Sight::new(entry.kind, now, self.config.called_back)));
+        let watch =
+            Phase::Running(Watch::new(task.clone(), Sight::new(entry.kind, now, self.config.called_back)));
         match self.samples.get_mut(&id) {
             None => {
                 self.enter(entry, watch, false, "task found")?;
@@ -63,7 +64,10 @@ impl Schedule {
         if let Some(sample) = self.samples.get_mut(&id)
             && let Phase::InDoubt { since } = sample.phase
         {
-            sample.phase = Phase::Running(Watch::new(task.clone(), Sight::new(sample.kind, now, self.config.called_back)));
+            sample.phase = Phase::Running(Watch::new(
+                task.clone(),
+                Sight::new(sample.kind, now, self.config.called_back),
+            ));
             self.doubts.remove(&(since, id));
             self.found(id, attempt, task.clone(), false, now);
         }

@@ -33,6 +33,7 @@ mod transitions;
 mod trouble;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 pub use callbacks::Heard;
 pub use config::*;
@@ -42,7 +43,7 @@ pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, T
 use crate::generation::Kind;
 use crate::job::{Attempt, Failure, SampleId, Stamp, TaskId, Usd};
 use allowance::Allowance;
-use cadence::{Lookout, Sight};
+use cadence::{Learned, Lookout, Sight};
 use callbacks::Early;
 use gate::{Admission, Gate};
 use lately::Lately;
@@ -222,7 +223,7 @@ impl Schedule {
             came_back: HashSet::new(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
-            lookout: Lookout::new(config.cadence, config.called_back, now),
+            lookout: Lookout::new(&config, now),
             abandoned: HashSet::new(),
             early: HashMap::new(),
             links: Links::default(),
@@ -294,6 +295,22 @@ impl Schedule {
     /// A permit for a request that is none of the core's own.
     pub fn admit(&mut self, now: Stamp) -> Admission {
         self.gate.admit(now)
+    }
+
+    /// Goes on from what an earlier process has learned of how long tasks take.
+    pub fn recall(&mut self, learned: &Learned) {
+        self.lookout.recall(learned);
+    }
+
+    /// What has been learned of how long tasks take.
+    #[must_use]
+    pub fn learned(&self) -> Learned {
+        self.lookout.learned()
+    }
+
+    /// The same, when it is time to keep it for the case that this process dies.
+    pub fn learned_to_keep(&mut self, now: Stamp) -> Option<Learned> {
+        self.lookout.learned_to_keep(now)
     }
 
     /// Submissions sent and not answered.
@@ -374,7 +391,8 @@ impl Schedule {
                 }
             }
         }
-        match self.next_look(now) {
+        let spacing = gate::spacing(self.gate.pace());
+        match self.next_look(spacing, now) {
             Some((at, id)) if at <= now => match self.gate.admit(now) {
                 Admission::Granted => {
                     if let Some(look) = self.look(id, now) {
@@ -469,17 +487,18 @@ impl Schedule {
             outage.trial = Trial::Sent(now);
         }
         self.submitting += 1;
+        self.lookout.other_request();
         self.change(id, now, Transition::Intended(attempt));
         Some(Action::Submit { sample: id, attempt, permit: now })
     }
 
     /// The look that is worth most, and from when on it may be made.
-    fn next_look(&mut self, now: Stamp) -> Option<(Stamp, SampleId)> {
+    fn next_look(&mut self, spacing: Duration, now: Stamp) -> Option<(Stamp, SampleId)> {
         let Self { samples, lookout, watching, abandoned, .. } = self;
         if !*watching {
             return None;
         }
-        lookout.next(now, |id, token| match samples.get(&id)?.phase {
+        lookout.next(spacing, now, |id, token| match samples.get(&id)?.phase {
             // One look at a time for each sample, so that an answer is never taken for another's.
             Phase::Running(ref watch) if watch.look == token && !abandoned.contains(&id) => {
                 Some(watch.sight.last_look)
@@ -493,7 +512,9 @@ impl Schedule {
     }
 
     fn look(&mut self, id: SampleId, now: Stamp) -> Option<Action> {
-        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else { return None };
+        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
+            return None;
+        };
         self.lookout.made(now);
         watch.look = Token::default();
         watch.asked = true;

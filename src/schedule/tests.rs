@@ -12,6 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
+use super::cadence::Cadence;
 use super::*;
 use crate::api::{Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, Verdict};
 use crate::generation::{GenerationType, Kind, Mode};
@@ -20,6 +21,11 @@ use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 mod callbacks;
 
 const PRICE: Usd = Usd::from_cents(20);
+/// What governs a run that looks by the vendor's schedule, whose looks are easily foretold.
+fn vendor() -> Config {
+    Config { cadence: Cadence::VENDOR, ..Config::default() }
+}
+
 const KIND: Kind = Kind { mode: Mode::Fast, generation_type: GenerationType::Text };
 
 fn failure(kind: FailureKind) -> Failure {
@@ -654,7 +660,7 @@ fn a_run_starts_slowly_and_doubles_with_each_round_trip() {
 
 #[test]
 fn a_task_is_looked_at_by_the_vendors_schedule() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 1);
     actions(&mut core, Stamp::BIRTH, Stamp::from_millis(10));
     accept(&mut core, 1, Stamp::from_millis(100));
@@ -671,7 +677,7 @@ fn a_task_is_looked_at_by_the_vendors_schedule() {
 
 #[test]
 fn an_event_that_cannot_happen_is_an_error() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 1);
     let answer = Submitted::Accepted(TaskId::new("t1").unwrap());
     let event = Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer: answer.clone() };
@@ -683,7 +689,7 @@ fn an_event_that_cannot_happen_is_an_error() {
 
 #[test]
 fn no_money_stops_buying_and_keeps_watching() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 8);
     actions(&mut core, Stamp::BIRTH, Stamp::from_millis(500));
     let now = Stamp::from_millis(500);
@@ -706,7 +712,7 @@ fn no_money_stops_buying_and_keeps_watching() {
 
 #[test]
 fn a_key_refused_to_every_look_ends_the_watching_but_not_before_the_last_submission_is_answered() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 4);
     let now = Stamp::from_millis(500);
     assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, now)).len(), 4);
@@ -727,7 +733,7 @@ fn a_key_refused_to_every_look_ends_the_watching_but_not_before_the_last_submiss
 
 #[test]
 fn ten_answers_of_a_service_in_trouble_pause_buying_until_the_balance_answers() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 100);
     let mut now = Stamp::BIRTH;
     let mut sent = 0;
@@ -793,7 +799,7 @@ fn watching(config: Config, tasks: i64, more: i64) -> (Schedule, Stamp) {
 
 #[test]
 fn too_many_tasks_lower_the_slots_and_leave_the_looks_alone() {
-    let (mut core, mut now) = watching(Config::default(), 40, 20);
+    let (mut core, mut now) = watching(vendor(), 40, 20);
     let first = submits(&actions(&mut core, now, now + Duration::from_millis(100)));
     assert!(!first.is_empty());
     now = now + Duration::from_millis(200);
@@ -828,7 +834,7 @@ fn too_many_tasks_lower_the_slots_and_leave_the_looks_alone() {
 #[test]
 fn what_there_were_too_many_of_is_told_by_the_looks() {
     for looks_pass in [true, false] {
-        let (mut core, now) = watching(Config::default(), 40, 20);
+        let (mut core, now) = watching(vendor(), 40, 20);
         let refused = submits(&actions(&mut core, now, now + Duration::from_millis(100)));
         let now = now + Duration::from_millis(200);
         for id in &refused {
@@ -866,7 +872,7 @@ fn what_there_were_too_many_of_is_told_by_the_looks() {
 
 #[test]
 fn refusals_that_do_not_end_stop_the_run_with_its_rows_pending() {
-    let mut core = core(Config { outage_timeout: Duration::from_mins(5), ..Config::default() });
+    let mut core = core(Config { outage_timeout: Duration::from_mins(5), ..vendor() });
     admit_many(&mut core, 50);
     let (mut now, mut sent) = (Stamp::BIRTH, 0);
     while core.halt().is_none() {
@@ -885,7 +891,7 @@ fn refusals_that_do_not_end_stop_the_run_with_its_rows_pending() {
 fn looks_that_tell_nothing_for_an_hour_end_the_watching() {
     for unclear in [true, false] {
         let task_timeout = Duration::from_hours(3);
-        let config = Config { collect_only: true, task_timeout, ..Config::default() };
+        let config = Config { collect_only: true, task_timeout, ..vendor() };
         let mut core = core(config);
         let stored =
             |n: i64| Stored::Running { task: TaskId::new(&format!("t{n}")).unwrap(), accepted: Stamp::BIRTH };
@@ -924,7 +930,7 @@ fn looks_that_tell_nothing_for_an_hour_end_the_watching() {
 
 #[test]
 fn an_answer_that_asks_for_no_wait_does_not_switch_the_backoff_off() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 50);
     let (mut now, mut sent) = (Stamp::BIRTH, 0);
     while now.as_millis() < 300_000 {
@@ -942,7 +948,7 @@ fn an_answer_that_asks_for_no_wait_does_not_switch_the_backoff_off() {
 
 #[test]
 fn the_answer_to_an_older_submission_is_not_the_trials() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 100);
     let mut now = Stamp::BIRTH;
     let mut unanswered = Vec::new();
@@ -973,7 +979,7 @@ fn the_answer_to_an_older_submission_is_not_the_trials() {
 
 #[test]
 fn a_run_that_gets_nothing_accepted_stops_with_the_cause() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 100);
     let (mut now, mut sent) = (Stamp::BIRTH, 0);
     while core.poll(now) != Step::Finished {
@@ -993,7 +999,7 @@ fn a_run_that_gets_nothing_accepted_stops_with_the_cause() {
 #[test]
 fn the_cap_is_never_passed_and_counts_what_is_unanswered() {
     let max_cost = Some(PRICE.times(10).minus(Usd::from_micros(1)));
-    let mut core = core(Config { max_cost, ..Config::default() });
+    let mut core = core(Config { max_cost, ..vendor() });
     admit_many(&mut core, 100);
     let mut now = Stamp::BIRTH;
     let mut accepted = 0;
@@ -1025,7 +1031,7 @@ fn the_cap_is_never_passed_and_counts_what_is_unanswered() {
 
 #[test]
 fn time_that_is_up_ends_a_run_like_an_interruption() {
-    let mut core = core(Config { max_duration: Some(Duration::from_secs(30)), ..Config::default() });
+    let mut core = core(Config { max_duration: Some(Duration::from_secs(30)), ..vendor() });
     admit_many(&mut core, 5);
     actions(&mut core, Stamp::BIRTH, Stamp::from_millis(100));
     for id in 1..=3 {
@@ -1047,7 +1053,7 @@ fn time_that_is_up_ends_a_run_like_an_interruption() {
 
 #[test]
 fn a_doubt_holds_its_slot_as_long_as_its_task_could_live() {
-    let config = Config { limits: limits(10_000, 1), ..Config::default() };
+    let config = Config { limits: limits(10_000, 1), ..vendor() };
     let mut core = core(config);
     admit_many(&mut core, 1);
     let sent = Stamp::from_millis(100);
@@ -1069,7 +1075,7 @@ fn a_doubt_holds_its_slot_as_long_as_its_task_could_live() {
 
 #[test]
 fn a_task_from_the_state_file_has_its_whole_time_out_again() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     // By a clock that jumped, a day ago.
     let now = Stamp::from_millis(86_400_000);
     let entry = Entry {
@@ -1095,12 +1101,12 @@ fn a_task_from_the_state_file_has_its_whole_time_out_again() {
         }
         at = at + Duration::from_secs(5);
     }
-    assert!(at.since(now) >= Config::default().task_timeout, "{:?}", at.since(now));
+    assert!(at.since(now) >= vendor().task_timeout, "{:?}", at.since(now));
 }
 
 #[test]
 fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
-    let mut core = core(Config::default());
+    let mut core = core(vendor());
     admit_many(&mut core, 1);
     let now = Stamp::from_millis(100);
     actions(&mut core, Stamp::BIRTH, now);
@@ -1133,7 +1139,7 @@ fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
 
 #[test]
 fn an_outage_that_lasts_stops_the_run() {
-    let config = Config { outage_timeout: Duration::from_mins(2), ..Config::default() };
+    let config = Config { outage_timeout: Duration::from_mins(2), ..vendor() };
     let mut core = core(config);
     admit_many(&mut core, 100);
     let mut now = Stamp::BIRTH;
@@ -1165,7 +1171,7 @@ fn an_outage_that_lasts_stops_the_run() {
 #[test]
 fn one_unknown_task_is_lost_but_many_stop_the_run() {
     for (tasks, lost) in [(1, true), (20, false)] {
-        let mut core = core(Config::default());
+        let mut core = core(vendor());
         admit_many(&mut core, tasks);
         let mut now = Stamp::BIRTH;
         let mut ended = Vec::new();
@@ -1196,7 +1202,7 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
 
 #[test]
 fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
-    let config = Config { limits: limits(10_000, 2), ..Config::default() };
+    let config = Config { limits: limits(10_000, 2), ..vendor() };
     let mut core = core(config);
     admit_many(&mut core, 1);
     actions(&mut core, Stamp::BIRTH, Stamp::from_millis(50));
@@ -1233,7 +1239,7 @@ fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
 
 #[test]
 fn a_link_is_asked_for_after_everything_else_and_keeps_the_run() {
-    let (mut core, now) = watching(Config { limits: limits(200, 10), ..Config::default() }, 2, 3);
+    let (mut core, now) = watching(Config { limits: limits(200, 10), ..vendor() }, 2, 3);
     let task = |name| TaskId::new(name).unwrap();
     core.handle(Event::LinkWanted { sample: SampleId(77), task: task("old") }, now).unwrap();
     let twice = core.handle(Event::LinkWanted { sample: SampleId(77), task: task("old") }, now);
@@ -1252,7 +1258,7 @@ fn a_link_is_asked_for_after_everything_else_and_keeps_the_run() {
 
 #[test]
 fn a_run_with_nothing_but_links_serves_them_and_ends() {
-    let mut core = core(Config { collect_only: true, ..Config::default() });
+    let mut core = core(Config { collect_only: true, ..vendor() });
     let later = Stamp::from_millis(60_000);
     core.handle(Event::QueueEnded, later).unwrap();
     let task = TaskId::new("old").unwrap();

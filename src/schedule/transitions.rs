@@ -105,14 +105,16 @@ impl Schedule {
         let sample = entry.sample;
         match stored {
             Stored::Running { task, accepted } => {
-                let watch = Watch { watched_since: now, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch =
+                    Watch { watched_since: now, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
                 self.enter(entry, Phase::Running(watch), true, "restored")?;
                 self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
             }
             Stored::TimedOut { task, accepted } => {
-                let watch = Watch { last_chance: true, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch =
+                    Watch { last_chance: true, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
                 self.enter(entry, Phase::Running(watch), false, "restored")?;
                 self.running += 1;
                 self.running_without_slot += 1;
@@ -159,7 +161,10 @@ impl Schedule {
                 self.window = self.window.saturating_add(1);
                 if let Some(sample) = self.samples.get_mut(&id) {
                     sample.attempts = attempt.0;
-                    sample.phase = Phase::Running(Watch::new(task.clone(), Sight::new(sample.kind, now, self.config.called_back)));
+                    sample.phase = Phase::Running(Watch::new(
+                        task.clone(),
+                        Sight::new(sample.kind, now, self.config.called_back),
+                    ));
                     let cost = sample.price;
                     self.spent = self.spent + cost;
                     self.running += 1;

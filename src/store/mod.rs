@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod images;
 mod import;
+mod learned;
 mod lock;
 mod names;
 mod outcome;

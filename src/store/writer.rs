@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{Store, StoreError, Unsettled};
 use crate::generation::PriceList;
 use crate::job::{Attempt, SampleId};
+use crate::schedule::cadence::Learned;
 use crate::schedule::{Change, Transition};
 
 /// Batches on their way to the thread: the engine has at most one outstanding.
@@ -105,16 +106,28 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
 
 /// The only writer of a state file while a run goes on.
 #[derive(Debug)]
-pub struct Writer<F>(Place<F>);
+pub struct Writer<F> {
+    place: Place<F>,
+    /// To be kept with the next batch.
+    learned: Option<Learned>,
+}
 
 #[derive(Debug)]
 enum Place<F> {
-    Thread { batches: mpsc::SyncSender<Batch>, thread: thread::JoinHandle<Desk<F>> },
+    Thread { batches: mpsc::SyncSender<(Batch, Answer)>, thread: thread::JoinHandle<Desk<F>> },
     Here(Box<Desk<F>>),
 }
 
-/// Changes, what to look up after them, and where to answer.
-type Batch = (Vec<Change>, Option<LookUp>, oneshot::Sender<Result<Committed, WriterError>>);
+/// What is to be done together.
+#[derive(Debug)]
+struct Batch {
+    changes: Vec<Change>,
+    look_up: Option<LookUp>,
+    learned: Option<Learned>,
+}
+
+/// Where to answer.
+type Answer = oneshot::Sender<Result<Committed, WriterError>>;
 
 /// What the work is done on.
 #[derive(Debug)]
@@ -131,9 +144,14 @@ impl<F: Follower> Desk<F> {
         Self { store, follower, following: true, ended: Vec::new() }
     }
 
-    fn commit(&mut self, changes: Vec<Change>, look_up: Option<LookUp>) -> Result<Committed, WriterError> {
+    fn commit(&mut self, batch: Batch) -> Result<Committed, WriterError> {
+        let Batch { changes, look_up, learned } = batch;
         let full = commit_where_there_is_room(&mut self.store, &changes, Store::find_room)?;
         let full = full.map(|source| Trouble::DiskFull { state: self.store.path().into(), source });
+        // Not worth a word beyond the log: the next run learns it again.
+        if let Some(Err(error)) = learned.map(|learned| self.store.keep_learned(&learned)) {
+            tracing::debug!(%error, "what was learned of how long tasks take is not kept");
+        }
         let behind = self.follow(&changes).err().map(|error| Trouble::Follower(error.into()));
         let found = look_up.map_or(Ok(Vec::new()), |look_up| self.look_up(&look_up));
         Ok(Committed { changes, trouble: full.or(behind), found })
@@ -200,24 +218,24 @@ impl<F: Follower> Writer<F> {
     ///
     /// When the system has no thread left.
     pub fn spawn(store: Store, follower: Option<F>) -> Result<Self, WriterError> {
-        let (batches, waiting) = mpsc::sync_channel::<Batch>(BATCHES_WAITING);
+        let (batches, waiting) = mpsc::sync_channel::<(Batch, Answer)>(BATCHES_WAITING);
         let mut desk = Desk::new(store, follower);
         let work = move || {
-            for (batch, look_up, answer) in waiting {
+            for (batch, answer) in waiting {
                 // Nobody waits for the answer any more: the engine was dropped, the batch stands.
-                drop(answer.send(desk.commit(batch, look_up)));
+                drop(answer.send(desk.commit(batch)));
             }
             desk
         };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(work);
         let thread = thread.map_err(|error| WriterError::Gone(Some(error)))?;
-        Ok(Self(Place::Thread { batches, thread }))
+        Ok(Self { place: Place::Thread { batches, thread }, learned: None })
     }
 
     /// A writer that does its work in the call.
     #[must_use]
     pub fn inline(store: Store, follower: Option<F>) -> Self {
-        Self(Place::Here(Box::new(Desk::new(store, follower))))
+        Self { place: Place::Here(Box::new(Desk::new(store, follower))), learned: None }
     }
 
     /// Makes `batch` durable, has its endings followed, and gives it back. The work is under way
@@ -233,18 +251,24 @@ impl<F: Follower> Writer<F> {
     /// The same, and looks these submissions up once the batch is durable.
     pub fn commit_and_look_up(
         &mut self,
-        batch: Vec<Change>,
+        changes: Vec<Change>,
         look_up: Option<LookUp>,
     ) -> impl Future<Output = Result<Committed, WriterError>> + Send + use<F> {
-        match &mut self.0 {
-            Place::Here(desk) => Either::Left(ready(desk.commit(batch, look_up))),
+        let batch = Batch { changes, look_up, learned: self.learned.take() };
+        match &mut self.place {
+            Place::Here(desk) => Either::Left(ready(desk.commit(batch))),
             Place::Thread { batches, .. } => {
                 let (answer, answered) = oneshot::channel();
                 // A thread that is gone drops the answer's sender, which is told below.
-                drop(batches.send((batch, look_up, answer)));
+                drop(batches.send((batch, answer)));
                 Either::Right(answered.map(|answer| answer.unwrap_or(Err(WriterError::Gone(None)))))
             }
         }
+    }
+
+    /// Has this kept with the next batch.
+    pub fn remember(&mut self, learned: Learned) {
+        self.learned = Some(learned);
     }
 
     /// Waits for what is under way and gives back what the writer was made of.
@@ -253,7 +277,7 @@ impl<F: Follower> Writer<F> {
     ///
     /// When the thread died.
     pub fn finish(self) -> Result<(Store, Option<F>), WriterError> {
-        let desk = match self.0 {
+        let desk = match self.place {
             Place::Here(desk) => *desk,
             Place::Thread { batches, thread } => {
                 drop(batches);

@@ -70,7 +70,7 @@ const OF_THE_MOMENT: [&str; 25] = [
 /// a host of every video. An account it may choose
 /// by its name: it is one that the user has set up, and its key goes where the user said. The account's
 /// limits and bounds of what is spent it may only lower ([`allows_more`]).
-const OF_A_PROJECT: [&str; 27] = [
+const OF_A_PROJECT: [&str; 28] = [
     ACCOUNT,
     "aspect-ratio",
     "concurrency",
@@ -90,6 +90,7 @@ const OF_A_PROJECT: [&str; 27] = [
     "outage-timeout",
     "paid-retries",
     "poll",
+    "poll-share",
     "provider",
     "rpm",
     "samples",

@@ -132,9 +132,13 @@ pub struct RunArgs {
     /// ones are put back when older than --task-timeout, and bought last
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = retryable, conflicts_with = "no_buy", help_heading = "Money")]
     pub retry: Vec<Status>,
-    /// When to ask about a task: the age at the first look, and the time between looks
-    #[arg(long, value_name = "fixed:FIRST,EVERY", default_value = "fixed:90s,5s", help_heading = "Time")]
+    /// When to ask about a task: as learned from how long tasks take, or fixed:90s,5s with the age at the
+    /// first look and the time between looks
+    #[arg(long, value_name = "learned|fixed:FIRST,EVERY", default_value_t = Cadence::Learned, hide_default_value = true, help_heading = "Time")]
     pub poll: Cadence,
+    /// Ask about tasks with at most this part of the requests that submissions leave
+    #[arg(long, value_name = "P%", default_value = "100%", value_parser = share, help_heading = "Time")]
+    pub poll_share: Share,
     /// Give up on a task of this age; the next run asks about it once more
     #[arg(long, value_name = "SPAN", default_value = "30m", value_parser = humantime::parse_duration, help_heading = "Time")]
     pub task_timeout: Duration,
@@ -299,6 +303,7 @@ impl RunArgs {
         Config {
             limits,
             cadence: self.poll,
+            poll_share: self.poll_share,
             retry: RetryPolicy { paid_retries: self.bounds.paid_retries, seed },
             task_timeout: self.task_timeout,
             outage_timeout: self.outage_timeout,

@@ -81,9 +81,8 @@ impl Record {
                 let weight = small(BLUR + 1 - other.abs_diff(cell));
                 (weight * values[other], weight)
             });
-            let (sum, weights) = weighed.fold((0.0, 0.0), |(sum, weights), (value, weight)| {
-                (sum + value, weights + weight)
-            });
+            let (sum, weights) =
+                weighed.fold((0.0, 0.0), |(sum, weights), (value, weight)| (sum + value, weights + weight));
             sum / weights / self.weight
         };
         broader

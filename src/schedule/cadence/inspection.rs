@@ -40,8 +40,11 @@ impl Plan {
         let cells = hazard.len();
         let longest = if missed < 1.0 { LONGEST_WITH_CALLBACKS } else { LONGEST };
         // The chance to live through each cell.
-        let lives: Vec<f64> =
-            hazard.iter().zip(bounds.windows(2)).map(|(hazard, cell)| (-hazard * (cell[1] - cell[0])).exp()).collect();
+        let lives: Vec<f64> = hazard
+            .iter()
+            .zip(bounds.windows(2))
+            .map(|(hazard, cell)| (-hazard * (cell[1] - cell[0])).exp())
+            .collect();
         let mut next = vec![0.0; cells + 1];
         let mut cost_from = vec![0.0; cells + 1];
         // Beyond the grid the hazard stays as it is in the last cell.
@@ -51,7 +54,8 @@ impl Plan {
         cost_from[cells] = (price / interval + missed * last * interval / 2.0) / last;
         for from in (0..cells).rev() {
             let (mut alive, mut idle) = (1.0, 0.0);
-            let mut best = Best { at: cells, cost: f64::INFINITY, before: f64::INFINITY, after: f64::INFINITY };
+            let mut best =
+                Best { at: cells, cost: f64::INFINITY, before: f64::INFINITY, after: f64::INFINITY };
             let mut previous = f64::INFINITY;
             for to in from + 1..=cells {
                 let lived = alive * lives[to - 1];
@@ -92,7 +96,9 @@ impl Best {
     /// neighbours.
     fn between_bounds(&self, bounds: &[f64]) -> f64 {
         let middle = bounds[self.at];
-        let Some(right) = bounds.get(self.at + 1).filter(|_| self.before.is_finite() && self.after.is_finite()) else {
+        let Some(right) =
+            bounds.get(self.at + 1).filter(|_| self.before.is_finite() && self.after.is_finite())
+        else {
             return middle;
         };
         let left = bounds[self.at - 1];

@@ -180,7 +180,11 @@ impl Learning {
             let kind = Some(kind_at(place));
             records.push(Kept { kind, stage: None, record: of_kind.record.kept() });
             let stages = STAGES_IN_ORDER.iter().zip(&of_kind.stages);
-            records.extend(stages.map(|(stage, record)| Kept { kind, stage: Some(*stage), record: record.kept() }));
+            records.extend(stages.map(|(stage, record)| Kept {
+                kind,
+                stage: Some(*stage),
+                record: record.kept(),
+            }));
         }
         records.retain(|kept| !kept.record.is_empty());
         Learned { cells: ages::count(), records }

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use super::allotment::Allotment;
 use super::learning::{Learned, Learning};
 use super::price::Price;
 use super::{Cadence, FLOOR, next_fixed};
 use crate::api::Stage;
 use crate::generation::Kind;
 use crate::job::{SampleId, Stamp};
+use crate::schedule::Config;
 use crate::schedule::timers::{Timers, Token};
 
 /// A callback may be on its way for so long after its task has ended; an end that a look finds later
 /// than that has none.
 const CALLBACK_ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+/// What was learned is kept so often: what a crash forgets is learned again in as long.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What told the end of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +64,23 @@ pub(in crate::schedule) struct Lookout {
     looks: Timers,
     learning: Learning,
     price: Price,
+    /// Where looks may not use all that is left.
+    allotment: Option<Allotment>,
+    /// When what was learned was kept last.
+    kept: Stamp,
 }
 
 impl Lookout {
-    pub(in crate::schedule) fn new(cadence: Cadence, called_back: bool, now: Stamp) -> Self {
+    pub(in crate::schedule) fn new(config: &Config, now: Stamp) -> Self {
+        let Config { cadence, called_back, poll_share, .. } = *config;
         Self {
             cadence,
             called_back,
             looks: Timers::default(),
             learning: Learning::new(called_back, None),
             price: Price::new(called_back, now),
+            allotment: Allotment::new(poll_share, now),
+            kept: now,
         }
     }
 
@@ -82,6 +94,22 @@ impl Lookout {
         self.learning.learned()
     }
 
+    /// The same, when it was kept long enough ago.
+    pub(in crate::schedule) fn learned_to_keep(&mut self, now: Stamp) -> Option<Learned> {
+        if now.since(self.kept) < KEEP_EVERY {
+            return None;
+        }
+        self.kept = now;
+        Some(self.learned())
+    }
+
+    /// A request goes out that is no look.
+    pub(in crate::schedule) fn other_request(&mut self) {
+        if let Some(allotment) = &mut self.allotment {
+            allotment.others();
+        }
+    }
+
     /// Sets the next look at a task; the token names it, and an earlier one of the task goes stale.
     pub(in crate::schedule) fn schedule(&mut self, sample: SampleId, sight: &Sight) -> Token {
         let due = match self.cadence {
@@ -89,8 +117,7 @@ impl Lookout {
             Cadence::Learned => {
                 // A look that told nothing counts as one that found it alive: the next is no sooner.
                 let from = sight.last_look.map_or(sight.alive, |last| last.max(sight.alive));
-                let next =
-                    self.learning.next_age(sight, sight.age(from), self.price.get());
+                let next = self.learning.next_age(sight, sight.age(from), self.price.get());
                 sight.accepted + Duration::try_from_secs_f64(next).unwrap_or(FLOOR)
             }
         };
@@ -103,12 +130,15 @@ impl Lookout {
     }
 
     /// The look that is worth most now, if any is, or when one may be. `is_current` tells whether a
-    /// token is its sample's newest, and when that was looked at last.
+    /// token is its sample's newest, and when that was looked at last; `spacing` is the time between two
+    /// requests that the gate lets through.
     pub(in crate::schedule) fn next(
         &mut self,
+        spacing: Duration,
         now: Stamp,
         is_current: impl Fn(SampleId, Token) -> Option<Option<Stamp>>,
     ) -> Option<(Stamp, SampleId)> {
+        self.price.tick(now);
         while let Some((due, sample, token)) = self.looks.first() {
             let Some(last_look) = is_current(sample, token) else {
                 self.looks.pop();
@@ -119,8 +149,10 @@ impl Lookout {
             let at = early.max(floor);
             if at > now {
                 self.price.idle();
+                return Some((at, sample));
             }
-            return Some((at, sample));
+            let ready = self.allotment.as_mut().map_or(now, |allotment| allotment.ready_at(spacing, now));
+            return Some((ready, sample));
         }
         None
     }
@@ -138,7 +170,9 @@ impl Lookout {
             self.price.looked(due, now);
         }
         self.looks.pop();
-        self.price.tick(now);
+        if let Some(allotment) = &mut self.allotment {
+            allotment.take();
+        }
     }
 
     /// A task was alive when it was looked at, and in this stage.
@@ -155,9 +189,8 @@ impl Lookout {
         let (Told::Look(at) | Told::Callback(at)) = told;
         let (alive, found) = (sight.age(sight.alive), sight.age(at));
         // Neither before it was seen alive nor after it was told to have ended, whatever clocks say.
-        let age = lifetime.map_or(f64::midpoint(alive, found), |life| {
-            life.as_secs_f64().clamp(alive, found.max(alive))
-        });
+        let age = lifetime
+            .map_or(f64::midpoint(alive, found), |life| life.as_secs_f64().clamp(alive, found.max(alive)));
         self.learning.lived(sight, alive, age);
         self.learning.ended(sight, age);
         let in_time = found - age <= CALLBACK_ON_ITS_WAY.as_secs_f64();

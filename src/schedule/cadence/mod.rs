@@ -11,6 +11,7 @@
 //! old one is at once.
 
 mod ages;
+mod allotment;
 mod hazard;
 mod inspection;
 mod learning;

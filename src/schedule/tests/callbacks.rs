@@ -21,7 +21,7 @@ fn failed(verdict: Verdict) -> Polled {
 
 /// A core with one sample that is being submitted.
 fn submitting() -> Schedule {
-    let mut core = core(Config { called_back: true, ..Config::default() });
+    let mut core = core(Config { called_back: true, ..vendor() });
     admit_many(&mut core, 1);
     assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, SECONDS(1))), [ONE]);
     core
@@ -195,7 +195,7 @@ fn a_doubt_is_settled_by_its_callback() {
 #[test]
 fn looks_sweep_where_callbacks_are_expected() {
     let looks_of = |called_back| {
-        let mut core = core(Config { called_back, cadence: Cadence::Learned, ..Config::default() });
+        let mut core = core(Config { called_back, cadence: Cadence::Learned, ..vendor() });
         admit_many(&mut core, 1);
         actions(&mut core, Stamp::BIRTH, SECONDS(1));
         accept(&mut core, 1, SECONDS(1));
