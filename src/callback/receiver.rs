@@ -79,7 +79,7 @@ impl Receiver {
         // One for each connection: whoever holds a connection has at most one arrival waiting.
         let (arrivals, arriving) = mpsc::channel(CONNECTIONS);
         let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let desk = Desk { inbox, arrivals };
+        let desk = Arc::new(Desk { inbox, arrivals });
         let pages = Router::new().route("/healthz", get(healthy)).fallback(receive).with_state(desk);
         let (stop, stopped) = oneshot::channel();
         let work = move || {
@@ -112,7 +112,6 @@ impl Drop for Receiver {
     }
 }
 
-#[derive(Clone)]
 struct Desk {
     inbox: Inbox,
     arrivals: mpsc::Sender<Arrival>,
@@ -122,7 +121,7 @@ async fn healthy() -> Response {
     answer(StatusCode::OK, "ok\n")
 }
 
-async fn receive(State(desk): State<Desk>, method: Method, uri: Uri, body: Body) -> Response {
+async fn receive(State(desk): State<Arc<Desk>>, method: Method, uri: Uri, body: Body) -> Response {
     if method != Method::POST {
         return ([(header::ALLOW, "POST")], answer(StatusCode::METHOD_NOT_ALLOWED, "")).into_response();
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::event::Callbacks;
 use crate::job::Usd;
 use crate::schedule::Halt;
 
@@ -80,6 +81,34 @@ fn grouped(digits: &str) -> String {
 /// That videos which were saved are fetched again.
 pub(super) fn lost(videos: u64) -> String {
     format!("{} no longer there or not whole: fetching again", Of(videos, "saved video"))
+}
+
+/// How callbacks went.
+pub(super) fn called(callbacks: &Callbacks) -> String {
+    let Callbacks { ended, settled, early, odd, nothing, refused, uncalled } = *callbacks;
+    let clauses = [
+        (ended, "ended a task"),
+        (settled, "settled a doubt"),
+        (early, "came before the answer to the submission"),
+        (odd, "odd, so that the task was looked at"),
+        (nothing, "changed nothing"),
+    ];
+    let clauses: Vec<_> = clauses
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, words)| format!("{} {words}", Count(count)))
+        .collect();
+    let mut line = Count(callbacks.received()).to_string();
+    if !clauses.is_empty() {
+        line += &format!(": {}", clauses.join(", "));
+    }
+    if refused > 0 {
+        line += &format!("; {} refused", Of(refused, "request"));
+    }
+    if uncalled > 0 {
+        line += &format!("; {} found by polling", Of(uncalled, "end"));
+    }
+    line
 }
 
 /// That no callback has come yet, and what to look at.
@@ -252,6 +281,21 @@ mod tests {
             assert_eq!(About(Duration::from_secs(seconds)).to_string(), about, "{seconds}");
         }
         assert_eq!(About(Duration::from_millis(99_001)).to_string(), "about 1 m 40 s");
+    }
+
+    #[test]
+    fn callbacks_are_told_by_what_came_of_them() {
+        let some = Callbacks {
+            ended: 1_600,
+            settled: 2,
+            nothing: 31,
+            refused: 1,
+            uncalled: 14,
+            ..Callbacks::default()
+        };
+        let text = "1,633: 1,600 ended a task, 2 settled a doubt, 31 changed nothing; 1 request refused; 14 ends found by polling";
+        assert_eq!(called(&some), text);
+        assert_eq!(called(&Callbacks::default()), "0");
     }
 
     #[test]
