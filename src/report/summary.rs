@@ -191,7 +191,9 @@ impl fmt::Display for Summary {
         writeln!(f, "State     {}", self.state.display())?;
         self.write_downloads(f)?;
         if let Some(callbacks) = &self.callbacks {
-            writeln!(f, "Callbacks {}", called(callbacks))?;
+            for (place, line) in called(callbacks).iter().enumerate() {
+                writeln!(f, "{:<9} {line}", if place == 0 { "Callbacks" } else { "" })?;
+            }
         }
         if self.simulated {
             writeln!(f, "Links     lead nowhere: this was a rehearsal")?;

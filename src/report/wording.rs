@@ -83,8 +83,8 @@ pub(super) fn lost(videos: u64) -> String {
     format!("{} no longer there or not whole: fetching again", Of(videos, "saved video"))
 }
 
-/// How callbacks went.
-pub(super) fn called(callbacks: &Callbacks) -> String {
+/// How callbacks went, in lines that each say one thing.
+pub(super) fn called(callbacks: &Callbacks) -> Vec<String> {
     let Callbacks { ended, settled, early, odd, nothing, refused, uncalled } = *callbacks;
     let clauses = [
         (ended, "ended a task"),
@@ -93,22 +93,13 @@ pub(super) fn called(callbacks: &Callbacks) -> String {
         (odd, "odd, so that the task was looked at"),
         (nothing, "changed nothing"),
     ];
-    let clauses: Vec<_> = clauses
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, words)| format!("{} {words}", Count(count)))
-        .collect();
-    let mut line = Count(callbacks.received()).to_string();
-    if !clauses.is_empty() {
-        line += &format!(": {}", clauses.join(", "));
-    }
-    if refused > 0 {
-        line += &format!("; {} refused", Of(refused, "request"));
-    }
-    if uncalled > 0 {
-        line += &format!("; {} found by polling", Of(uncalled, "end"));
-    }
-    line
+    let clauses = clauses.into_iter().map(|(count, words)| (count, format!("{} {words}", Count(count))));
+    let others = [
+        (refused, format!("{} to no address of ours refused", Of(refused, "request"))),
+        (uncalled, format!("{} found by polling", Of(uncalled, "end"))),
+    ];
+    let told = clauses.chain(others).filter(|(count, _)| *count > 0).map(|(_, line)| line);
+    [format!("{} received", Count(callbacks.received()))].into_iter().chain(told).collect()
 }
 
 /// That no callback has come yet, and what to look at.
@@ -293,9 +284,16 @@ mod tests {
             uncalled: 14,
             ..Callbacks::default()
         };
-        let text = "1,633: 1,600 ended a task, 2 settled a doubt, 31 changed nothing; 1 request refused; 14 ends found by polling";
-        assert_eq!(called(&some), text);
-        assert_eq!(called(&Callbacks::default()), "0");
+        let lines = [
+            "1,633 received",
+            "1,600 ended a task",
+            "2 settled a doubt",
+            "31 changed nothing",
+            "1 request to no address of ours refused",
+            "14 ends found by polling",
+        ];
+        assert_eq!(called(&some), lines);
+        assert_eq!(called(&Callbacks::default()), ["0 received"]);
     }
 
     #[test]
