@@ -4,6 +4,8 @@
 //! [`EventSink`]; the bar, the plain lines, the NDJSON file and the tests are all sinks. A change
 //! is told only after it is durable.
 
+use serde::Serialize;
+
 use crate::job::{Attempt, Failure, SampleId, Stamp, Tally, Usd};
 use crate::schedule::{Change, Halt, Heard};
 
@@ -132,7 +134,7 @@ pub struct Downloads {
 }
 
 /// How callbacks stand in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Callbacks {
     /// Those that told the end of a task.
     pub ended: u64,

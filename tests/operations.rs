@@ -39,10 +39,39 @@ fn hold_to_the_command_line(text: &str, name: &str) -> usize {
 #[test]
 fn commands_in_the_examples_parse() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/operations");
-    for (name, least) in [("batchveo.service", 1), ("batchveo.cron", 1), ("Dockerfile", 1)] {
+    for (name, least) in [
+        ("batchveo.service", 1),
+        ("batchveo.cron", 1),
+        ("Dockerfile", 1),
+        ("callbacks.nginx.conf", 1),
+        ("callbacks.tunnel.service", 1),
+    ] {
         let text = fs::read_to_string(folder.join(name)).unwrap();
         assert!(hold_to_the_command_line(&text, name) >= least, "{name}");
     }
+}
+
+/// The proxy, the tunnel and the run of the examples meet at one port, and agree on the path.
+#[test]
+fn the_examples_of_callbacks_lead_to_one_another() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/operations");
+    let [proxy, tunnel] = ["callbacks.nginx.conf", "callbacks.tunnel.service"]
+        .map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    let call = "--callback-url https://hooks.example/veo --callback-listen 127.0.0.1:9095";
+    for text in [&proxy, &tunnel] {
+        assert!(text.contains(call), "{text}");
+    }
+    assert!(proxy.contains("location = /veo {") && proxy.contains("server_name hooks.example;"));
+    assert_eq!(proxy.matches("proxy_pass http://127.0.0.1:9095").count(), 2);
+    assert!(
+        tunnel.contains("-R 127.0.0.1:9095:127.0.0.1:9095 ")
+            && tunnel.contains("permitlisten=\"127.0.0.1:9095\"")
+    );
+    // What the log may hold, which is never the query: `$uri` is without it.
+    let format = proxy.lines().find(|line| line.starts_with("log_format")).unwrap();
+    assert!(
+        !["$request ", "$request_uri", "$args", "$query_string"].iter().any(|word| format.contains(word))
+    );
 }
 
 #[test]

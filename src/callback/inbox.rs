@@ -90,7 +90,6 @@ pub struct Inbox {
     signer: Signer,
     /// Samples that have had other numbers, by the numbering and the number of that time.
     moved: HashMap<(u64, SampleId), SampleId>,
-    refusals: Refusals,
     /// What must be written nowhere, should a body hold it.
     key: Option<ApiKey>,
 }
@@ -106,7 +105,7 @@ impl Inbox {
     /// again.
     #[must_use]
     pub fn with_moved(signer: Signer, moved: HashMap<(u64, SampleId), SampleId>) -> Self {
-        Self { signer, moved, refusals: Refusals::default(), key: None }
+        Self { signer, moved, key: None }
     }
 
     /// The same, taking `key` out of what it reads.
@@ -115,27 +114,17 @@ impl Inbox {
         Self { key: Some(key), ..self }
     }
 
-    /// Counts what is turned away.
-    #[must_use]
-    pub const fn refusals(&self) -> &Refusals {
-        &self.refusals
-    }
-
     pub(super) fn redacted<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
         self.key.as_ref().map_or(Cow::Borrowed(body), |key| Cow::Owned(key.redact_body(body)))
     }
 
-    /// Whose address `query`, the part of a request's target behind `?`, belongs to. Strangers' are
-    /// counted.
+    /// Whose address `query`, the part of a request's target behind `?`, belongs to.
     ///
     /// # Errors
     ///
     /// Nobody's.
     pub fn recognise(&self, query: &str) -> Result<(SampleId, Attempt), TurnedAway> {
-        let signed = self.signer.verify(query).ok_or_else(|| {
-            self.refusals.add();
-            TurnedAway::Forged
-        })?;
+        let signed = self.signer.verify(query).ok_or(TurnedAway::Forged)?;
         let sample = if signed.numbering == self.signer.numbering() {
             signed.sample
         } else {

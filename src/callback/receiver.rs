@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -30,25 +30,34 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
-use super::{Arrival, Inbox, Receipt, TurnedAway};
+use super::{Arrival, Inbox, Receipt, Refusals, TurnedAway};
 use crate::veo;
 
 /// Longest body that is read, in bytes. The longest documented one has some hundred.
 const LONGEST_BODY: usize = 64 << 10;
 
-/// Connections at once: the vendor's for 1,000 tasks that end together, and strangers'. Others wait in
-/// the system's queue.
-const CONNECTIONS: usize = 256;
+/// What strangers may take of this machine, and how long the API waits.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Connections at once. Others wait in the system's queue.
+    connections: usize,
+    /// For the body of a request.
+    read_within: Duration,
+    /// For an arrival to be durable.
+    settled_within: Duration,
+    /// For a connection: its head, body and wait together.
+    connection_lasts: Duration,
+}
 
-/// How long the body of a request may take.
-const READ_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long an arrival may take to be durable. A commit takes milliseconds; an answer to a submission,
-/// which an early callback waits for, may take longer, and then the callback is brought again.
-const SETTLED_WITHIN: Duration = Duration::from_secs(8);
-
-/// How long a connection may last, its head, body and wait together. The vendor waits for 30 s.
-const CONNECTION_LASTS: Duration = Duration::from_secs(20);
+/// 256 connections: the vendor's for 1,000 tasks that end together, and strangers'. The vendor waits for
+/// 30 s. A commit takes milliseconds; an answer to a submission, which an early callback waits for, may
+/// take longer than 8 s, and then the callback is brought again.
+const BOUNDS: Bounds = Bounds {
+    connections: 256,
+    read_within: Duration::from_secs(10),
+    settled_within: Duration::from_secs(8),
+    connection_lasts: Duration::from_secs(20),
+};
 
 /// How long to wait when the system has no more room for connections.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -62,12 +71,26 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens at `address` for what `inbox` knows; what arrives comes out of the stream.
+    /// Listens at `address` for what `inbox` knows, and counts in `refusals` what it does not; what
+    /// arrives comes out of the stream.
     ///
     /// # Errors
     ///
     /// The address cannot be listened at, or the system has no thread left.
-    pub fn listen(address: SocketAddr, inbox: Inbox) -> io::Result<(Self, BoxStream<'static, Arrival>)> {
+    pub fn listen(
+        address: SocketAddr,
+        inbox: Inbox,
+        refusals: Refusals,
+    ) -> io::Result<(Self, BoxStream<'static, Arrival>)> {
+        Self::within(BOUNDS, address, inbox, refusals)
+    }
+
+    fn within(
+        bounds: Bounds,
+        address: SocketAddr,
+        inbox: Inbox,
+        refusals: Refusals,
+    ) -> io::Result<(Self, BoxStream<'static, Arrival>)> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -77,15 +100,15 @@ impl Receiver {
             tokio::net::TcpListener::from_std(listener)?
         };
         // One for each connection: whoever holds a connection has at most one arrival waiting.
-        let (arrivals, arriving) = mpsc::channel(CONNECTIONS);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let desk = Desk { inbox, arrivals };
+        let (arrivals, arriving) = mpsc::channel(bounds.connections);
+        let room = Arc::new(Semaphore::new(bounds.connections));
+        let desk = Arc::new(Desk { bounds, inbox, refusals, arrivals });
         let pages = Router::new().route("/healthz", get(healthy)).fallback(receive).with_state(desk);
         let (stop, stopped) = oneshot::channel();
         let work = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = axum::serve(Door { listener, room }, pages) => {}
+                    _ = axum::serve(Door { listener, room, lasts: bounds.connection_lasts }, pages) => {}
                     _ = stopped => {}
                 }
             });
@@ -112,9 +135,10 @@ impl Drop for Receiver {
     }
 }
 
-#[derive(Clone)]
 struct Desk {
+    bounds: Bounds,
     inbox: Inbox,
+    refusals: Refusals,
     arrivals: mpsc::Sender<Arrival>,
 }
 
@@ -122,29 +146,30 @@ async fn healthy() -> Response {
     answer(StatusCode::OK, "ok\n")
 }
 
-async fn receive(State(desk): State<Desk>, method: Method, uri: Uri, body: Body) -> Response {
+async fn receive(State(desk): State<Arc<Desk>>, method: Method, uri: Uri, body: Body) -> Response {
     if method != Method::POST {
         return ([(header::ALLOW, "POST")], answer(StatusCode::METHOD_NOT_ALLOWED, "")).into_response();
     }
     let (sample, attempt) = match desk.inbox.recognise(uri.query().unwrap_or_default()) {
         Ok(known) => known,
         Err(TurnedAway::Forged) => {
+            desk.refusals.add();
             tracing::debug!("a callback to no address of ours");
             return answer(StatusCode::NOT_FOUND, "");
         }
         Err(TurnedAway::Gone) => return answer(StatusCode::OK, ""),
     };
-    let body = match timeout(READ_WITHIN, to_bytes(body, LONGEST_BODY)).await {
+    let body = match timeout(desk.bounds.read_within, to_bytes(body, LONGEST_BODY)).await {
         Ok(Ok(body)) => body,
         // Longer than any answer of the API: to be looked at as what cannot be read.
-        Ok(Err(error)) if is_too_long(&error) => Default::default(),
+        Ok(Err(error)) if is_too_long(&error) => Bytes::new(),
         Ok(Err(_)) | Err(_) => return answer(StatusCode::REQUEST_TIMEOUT, ""),
     };
     let (task, told) = veo::read_callback(&desk.inbox.redacted(&body));
     let (receipt, settled) = Receipt::new();
     let arrival = Arrival { sample, attempt, task, answer: told, receipt };
     let settle = async { desk.arrivals.send(arrival).await.is_ok() && settled.await.is_ok() };
-    match timeout(SETTLED_WITHIN, settle).await {
+    match timeout(desk.bounds.settled_within, settle).await {
         Ok(true) => answer(StatusCode::OK, ""),
         Ok(false) | Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, "try again\n"),
     }
@@ -164,6 +189,7 @@ fn is_too_long(error: &axum::Error) -> bool {
 struct Door {
     listener: tokio::net::TcpListener,
     room: Arc<Semaphore>,
+    lasts: Duration,
 }
 
 impl Listener for Door {
@@ -180,7 +206,7 @@ impl Listener for Door {
             };
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let ends = Box::pin(tokio::time::sleep(CONNECTION_LASTS));
+                    let ends = Box::pin(tokio::time::sleep(self.lasts));
                     return (Visit { stream, ends, _room: room }, from);
                 }
                 Err(error) => {
@@ -239,5 +265,93 @@ impl AsyncWrite for Visit {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::callback::{Addresses, Signer};
+    use crate::job::{Attempt, SampleId};
+
+    const BRIEF: Bounds = Bounds {
+        connections: 2,
+        read_within: Duration::from_millis(150),
+        settled_within: Duration::from_millis(150),
+        connection_lasts: Duration::from_millis(400),
+    };
+
+    struct Listening {
+        receiver: Receiver,
+        arrivals: BoxStream<'static, Arrival>,
+        refusals: Refusals,
+        target: String,
+    }
+
+    fn listening(bounds: Bounds) -> Listening {
+        let signer = Signer::new(&[1; 32], 0);
+        let refusals = Refusals::default();
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let inbox = Inbox::new(signer.clone());
+        let (receiver, arrivals) = Receiver::within(bounds, anywhere, inbox, refusals.clone()).unwrap();
+        let addresses = Addresses::signed("http://localhost/".parse().unwrap(), signer);
+        let url = addresses.of(SampleId(1), Attempt(1)).expose().to_owned();
+        let target = url.strip_prefix("http://localhost").unwrap().to_owned();
+        Listening { receiver, arrivals, refusals, target }
+    }
+
+    impl Listening {
+        /// A connection on which `text` has been sent.
+        fn send(&self, text: &str) -> std::net::TcpStream {
+            let mut stream = std::net::TcpStream::connect(self.receiver.address()).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            stream
+        }
+
+        fn post(&self, target: &str, length: usize, body: &str) -> std::net::TcpStream {
+            self.send(&format!("POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"))
+        }
+    }
+
+    /// The status of the answer, if there is one before the connection ends.
+    fn status(mut stream: std::net::TcpStream) -> Option<u16> {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    #[test]
+    fn who_is_slow_or_silent_is_let_go() {
+        let listening = listening(BRIEF);
+        assert_eq!(status(listening.send("POST / HT")), None, "half a head");
+        assert_eq!(status(listening.post(&listening.target, 10, "half")), Some(408), "half a body");
+        assert_eq!(status(listening.post(&listening.target, 2, "{}")), Some(503), "nobody takes it");
+        // Two hold all the room there is, for a while.
+        let silent = [listening.send(""), listening.send("")];
+        assert_eq!(status(listening.post("/", 0, "")), Some(404), "after them");
+        drop(silent);
+        assert_eq!(listening.refusals.count(), 1);
+    }
+
+    #[test]
+    fn a_stranger_is_answered_before_the_body_is_read() {
+        let listening = listening(BOUNDS);
+        assert_eq!(status(listening.post("/?batchveo=0.1.1.00", 1_000_000, "")), Some(404));
+        assert_eq!(status(listening.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")), Some(200));
+        assert_eq!(status(listening.send("DELETE / HTTP/1.1\r\nhost: x\r\n\r\n")), Some(405));
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_that_of_the_receipt() {
+        let mut listening = listening(BOUNDS);
+        let waiting = listening.post(&listening.target, 2, "{}");
+        let arrival = listening.arrivals.next().await.unwrap();
+        arrival.receipt.settle();
+        assert_eq!(status(waiting), Some(200));
+        let waiting = listening.post(&listening.target, 2, "{}");
+        drop(listening.arrivals.next().await.unwrap());
+        assert_eq!(status(waiting), Some(503), "brought again");
     }
 }

@@ -6,16 +6,18 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use futures::StreamExt as _;
+
 use super::UsageError;
 use super::rehearsal::Peer;
 use crate::batch::Batch;
 use crate::callback::{Address, Addresses, Inbox, Receiver, Refusals};
 use crate::engine::Callbacks;
 use crate::report::Screen;
+use crate::simulator::Simulator;
 use crate::veo::ApiKey;
 
 /// Options of callbacks.
-#[expect(clippy::doc_markdown, reason = "these comments are the help, shown as they stand")]
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Callbacks")]
 pub struct CallbackArgs {
@@ -77,8 +79,8 @@ impl CallbackArgs {
         };
         let (addresses, inbox) = correspondence(address, batch)?;
         let inbox = inbox.hiding(key.clone());
-        let refusals = inbox.refusals().clone();
-        let (receiver, arrivals) = Receiver::listen(listen, inbox).map_err(|error| {
+        let refusals = Refusals::default();
+        let (receiver, arrivals) = Receiver::listen(listen, inbox, refusals.clone()).map_err(|error| {
             UsageError(format!(
                 "--callback-listen {listen}: {error}. Nothing was bought. Is another run listening there? Give each a \
                  port of its own."
@@ -92,12 +94,31 @@ impl CallbackArgs {
     }
 }
 
+impl CallbackArgs {
+    /// The same in a rehearsal, where nothing listens: the `simulator` hands over in memory what it would
+    /// send. Where somebody else listens, nobody is called.
+    ///
+    /// # Errors
+    ///
+    /// When the state file fails.
+    pub fn rehearse(
+        &self,
+        address: Address,
+        batch: &Batch,
+        simulator: &Simulator,
+    ) -> anyhow::Result<Option<Callbacks>> {
+        if self.callback_listen.is_none() {
+            return Ok(None);
+        }
+        let (addresses, inbox) = correspondence(address, batch)?;
+        let refusals = Refusals::default();
+        let arrivals = Some(simulator.arrivals(inbox, refusals.clone()).boxed());
+        Ok(Some(Callbacks { addresses, arrivals, refusals }))
+    }
+}
+
 /// The addresses of a state file, and the inbox that knows them again.
-///
-/// # Errors
-///
-/// When the state file fails.
-pub fn correspondence(address: Address, batch: &Batch) -> anyhow::Result<(Addresses, Inbox)> {
+fn correspondence(address: Address, batch: &Batch) -> anyhow::Result<(Addresses, Inbox)> {
     let signer = batch.store().callback_signer()?;
     let inbox = Inbox::with_moved(signer.clone(), batch.store().moved_samples()?);
     Ok((Addresses::signed(address, signer), inbox))

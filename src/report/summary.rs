@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::digest::{Counts, Digest};
 use super::doubts::{BalanceSays, DoubtsTold};
 use super::next_steps::next_steps;
-use super::wording::{Bytes, Count, HaltReason, Money, Of, Span, halt_word};
+use super::wording::{Bytes, Count, HaltReason, Money, Of, Span, called, halt_word};
+use crate::event::Callbacks;
 use crate::job::{FailureKind, Status, UnixMillis, Usd};
 use crate::store::{Doubts, UnsavedLinks};
 
@@ -95,6 +96,8 @@ pub struct Summary {
     /// Videos made by this process, a minute of the run's clock; absent for a run of no length.
     videos_per_minute: Option<f64>,
     requests: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callbacks: Option<Callbacks>,
     cost_usd: Usd,
     cost_this_run_usd: Usd,
     balance_before_usd: Option<Usd>,
@@ -137,6 +140,7 @@ impl Summary {
             elapsed,
             videos_per_minute: (minutes > 0.0).then(|| (made as f64 / minutes * 10.0).round() / 10.0),
             requests: last.requests,
+            callbacks: last.callbacks,
             cost_usd: last.spent,
             cost_this_run_usd: last.spent_now,
             balance_before_usd: digest.first_balance,
@@ -186,6 +190,11 @@ impl fmt::Display for Summary {
         writeln!(f, "Results   {}", self.results.display())?;
         writeln!(f, "State     {}", self.state.display())?;
         self.write_downloads(f)?;
+        if let Some(callbacks) = &self.callbacks {
+            for (place, line) in called(callbacks).iter().enumerate() {
+                writeln!(f, "{:<9} {line}", if place == 0 { "Callbacks" } else { "" })?;
+            }
+        }
         if self.simulated {
             writeln!(f, "Links     lead nowhere: this was a rehearsal")?;
         } else if let Some(expiry) = &self.links_expire_at {

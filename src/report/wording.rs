@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::event::Callbacks;
 use crate::job::Usd;
 use crate::schedule::Halt;
 
@@ -80,6 +81,25 @@ fn grouped(digits: &str) -> String {
 /// That videos which were saved are fetched again.
 pub(super) fn lost(videos: u64) -> String {
     format!("{} no longer there or not whole: fetching again", Of(videos, "saved video"))
+}
+
+/// How callbacks went, in lines that each say one thing.
+pub(super) fn called(callbacks: &Callbacks) -> Vec<String> {
+    let Callbacks { ended, settled, early, odd, nothing, refused, uncalled } = *callbacks;
+    let clauses = [
+        (ended, "ended a task"),
+        (settled, "settled a doubt"),
+        (early, "came before the answer to the submission"),
+        (odd, "odd, so that the task was looked at"),
+        (nothing, "changed nothing"),
+    ];
+    let clauses = clauses.into_iter().map(|(count, words)| (count, format!("{} {words}", Count(count))));
+    let others = [
+        (refused, format!("{} to no address of ours refused", Of(refused, "request"))),
+        (uncalled, format!("{} found by polling", Of(uncalled, "end"))),
+    ];
+    let told = clauses.chain(others).filter(|(count, _)| *count > 0).map(|(_, line)| line);
+    [format!("{} received", Count(callbacks.received()))].into_iter().chain(told).collect()
 }
 
 /// That no callback has come yet, and what to look at.
@@ -252,6 +272,28 @@ mod tests {
             assert_eq!(About(Duration::from_secs(seconds)).to_string(), about, "{seconds}");
         }
         assert_eq!(About(Duration::from_millis(99_001)).to_string(), "about 1 m 40 s");
+    }
+
+    #[test]
+    fn callbacks_are_told_by_what_came_of_them() {
+        let some = Callbacks {
+            ended: 1_600,
+            settled: 2,
+            nothing: 31,
+            refused: 1,
+            uncalled: 14,
+            ..Callbacks::default()
+        };
+        let lines = [
+            "1,633 received",
+            "1,600 ended a task",
+            "2 settled a doubt",
+            "31 changed nothing",
+            "1 request to no address of ours refused",
+            "14 ends found by polling",
+        ];
+        assert_eq!(called(&some), lines);
+        assert_eq!(called(&Callbacks::default()), ["0 received"]);
     }
 
     #[test]

@@ -330,11 +330,11 @@ impl<'a> World<'a> {
     /// of an end.
     fn odd_call(&mut self) {
         let Some(pick) = self.of_calls.byte().filter(|byte| byte.is_multiple_of(23)) else { return };
-        let running = self.rows.iter().filter_map(|(sample, stored)| match &stored.row {
+        let mut running = self.rows.iter().filter_map(|(sample, stored)| match &stored.row {
             Row::Running { task, .. } => Some((*sample, stored.attempts, task.clone())),
             Row::Ready { .. } | Row::Submitting { .. } | Row::Ended { .. } => None,
         });
-        let Some((sample, attempts, task)) = running.last() else { return };
+        let Some((sample, attempts, task)) = running.next_back() else { return };
         let stranger = TaskId::new("another").unwrap();
         let video = Video { urls: vec!["https://v.example/2.mp4".into()], created: None, completed: None };
         let (attempt, task, answer) = match pick % 5 {

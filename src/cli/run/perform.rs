@@ -125,7 +125,10 @@ impl Job<'_> {
             })?;
             told.map_err(anyhow::Error::from)
         })?;
-        let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None, None).await?;
+        let address = self.callback.take();
+        let called = address.map(|address| self.args.callbacks.rehearse(address, &batch, &simulator));
+        let callbacks = called.transpose()?.flatten();
+        let exit = self.drive(batch, &simulator, clock, Duration::ZERO, None, callbacks).await?;
         writeln!(self.screen.notes(), "{}", simulator.verdict()?)?;
         Ok(exit)
     }
