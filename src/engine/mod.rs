@@ -21,6 +21,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::coop::unconstrained;
 
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::callback::Arrival;
@@ -299,7 +300,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 biased;
                 result = awaited(&mut self.commit), if self.commit.is_some() => Woken::Committed(result),
                 Some(answer) = self.calls.next() => Woken::Answered(answer),
-                row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
+                row = unconstrained(admit(&self.slots, queue)), if admitting => Woken::Queue(row),
                 told = self.desk.next() => Woken::Downloads(told),
                 arrival = self.ear.next() => Woken::CalledBack(arrival),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,
