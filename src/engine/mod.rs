@@ -195,7 +195,7 @@ enum Woken {
     Downloads(Option<FromDownloads>),
     CalledBack(Arrival),
     Interrupted,
-    /// Nothing else is ready, and something wants to be durable.
+    /// Nothing else is ready, and something wants to be durable, or somebody to be told that it is.
     CommitDue,
     Time,
 }
@@ -278,7 +278,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            let to_commit = self.commit.is_none() && !self.batch.is_empty();
+            let to_commit = self.commit.is_none() && (!self.batch.is_empty() || self.ear.is_waited_for());
             let finished = decided == Decided::Finished && self.commit.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
