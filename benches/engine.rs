@@ -1,6 +1,7 @@
-//! What a row costs from the state file to its result: the engine in virtual time.
+//! What a row costs from the state file to its result, and a request: the engine in virtual time.
 //!
-//! `cargo bench --bench engine`. The real loop, queue, state file and results, against the simulator
+//! `cargo bench --bench engine`. Rows are run with few looks at each task, and requests counted with as
+//! many as the account allows, some twenty for each row. The real loop, queue, state file and results, against the simulator
 //! in memory through the real wire code. Virtual time waits for nothing, so this is CPU and file
 //! work alone; the state file does not sync here, so this is not the pace of its commits.
 
@@ -34,14 +35,14 @@ fn imported(folder: &Path, sheet: &Path) -> Batch {
     batch
 }
 
-/// Runs it to its end; gives the requests it took.
-fn run(batch: Batch, folder: &Path) -> u64 {
+/// Runs it to its end with looks by this schedule; gives the requests it took.
+fn run(batch: Batch, folder: &Path, poll: &str) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let clock = Clock::virtual_from(batch.stamp_at(BIRTH).expect("a stamp"));
     let settings = Settings { seed: 1, ..Settings::default() };
     let ledger = Ledger::temporary().expect("a ledger");
     let api = Simulator::new(settings, ledger, clock.clone(), BIRTH).expect("a simulator");
-    let config = Config::default();
+    let config = Config { cadence: poll.parse().expect("a schedule"), ..Config::default() };
     let run = Run {
         gate: Gate::new(config.limits.requests_per_minute, clock.now()),
         clock,
@@ -70,20 +71,25 @@ fn engine(criterion: &mut Criterion) {
         );
     }
     fs::write(&sheet, text).expect("a sheet");
+    let fresh = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let batch = imported(folder.path(), &sheet);
+        (folder, batch)
+    };
     let mut group = criterion.benchmark_group("engine");
     group.sample_size(10);
-    group.throughput(Throughput::Elements(ROWS));
-    group.bench_function("rows", |bencher| {
-        bencher.iter_batched(
-            || {
-                let folder = tempfile::tempdir().expect("a folder");
-                let batch = imported(folder.path(), &sheet);
-                (folder, batch)
-            },
-            |(folder, batch)| (run(batch, folder.path()), folder),
-            BatchSize::PerIteration,
-        );
-    });
+    for (name, poll) in [("rows", "fixed:90s,5s"), ("requests", "fixed:5s,5s")] {
+        let (folder, batch) = fresh();
+        let requests = run(batch, folder.path(), poll);
+        group.throughput(Throughput::Elements(if name == "rows" { ROWS } else { requests }));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |(folder, batch)| (run(batch, folder.path(), poll), folder),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 

@@ -39,6 +39,9 @@ pub const VIDEO_LIFETIME_MILLIS: i64 = 15 * 24 * 60 * 60 * 1000;
 
 /// Lines are handed to the system in pieces of about this size, in bytes.
 const PIECE: usize = 64 * 1024;
+/// The same for the few lines that a commit adds, which are gathered before they are handed over: more
+/// would be cleared and thrown away each time.
+const FEW_LINES: usize = 1024;
 
 /// As much of a JSONL file is read to tell whose it is, in bytes: more than a line of ours has.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -157,7 +160,7 @@ impl ResultsFile {
         let Some(file) = &mut self.file else { return Ok(()) };
         self.lines.clear();
         let names = written_names(self.format, &self.layout.names);
-        let mut lines = Rows::new(self.format, &names, &mut self.lines)?;
+        let mut lines = Rows::new(self.format, &names, FEW_LINES, &mut self.lines)?;
         for sample in ended {
             let row = store.result(*sample)?;
             if !row.removed {
@@ -332,7 +335,7 @@ fn write_all(
     out: impl Write,
 ) -> Result<u64, ResultsError> {
     let names = written_names(format, &layout.names);
-    let mut out = Rows::new(format, &names, out)?;
+    let mut out = Rows::new(format, &names, PIECE, out)?;
     out.header(&names)?;
     let mut rows = 0;
     store.for_each_result(filter, |row| match out.write(&layout.cells(&row)) {

@@ -95,6 +95,11 @@ impl Ear {
         Some(event::Callbacks { refused: callbacks.refusals.count(), ..self.counts })
     }
 
+    /// Whether somebody waits for [`Ear::commit`], be there anything to commit or not.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty() || !self.elsewhere.is_empty()
+    }
+
     /// A commit of everything so far begins, or nothing is left to commit and nothing to wait for. What
     /// is to be looked up goes with it, because it must see all of that.
     pub(super) fn commit(&mut self, begins: bool) -> Option<LookUp> {

@@ -21,6 +21,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::coop::unconstrained;
 
 use crate::api::{Balance, Polled, Submitted, VideoApi};
 use crate::callback::Arrival;
@@ -197,7 +198,7 @@ enum Woken {
     Downloads(Option<FromDownloads>),
     CalledBack(Arrival),
     Interrupted,
-    /// Nothing else is ready, and something wants to be durable.
+    /// Nothing else is ready, and something wants to be durable, or somebody to be told that it is.
     CommitDue,
     Time,
 }
@@ -281,7 +282,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            let to_commit = self.commit.is_none() && !self.batch.is_empty();
+            let to_commit = self.commit.is_none() && (!self.batch.is_empty() || self.ear.is_waited_for());
             let finished = decided == Decided::Finished && self.commit.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
@@ -303,7 +304,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 biased;
                 result = awaited(&mut self.commit), if self.commit.is_some() => Woken::Committed(result),
                 Some(answer) = self.calls.next() => Woken::Answered(answer),
-                row = admit(&self.slots, queue), if admitting => Woken::Queue(row),
+                row = unconstrained(admit(&self.slots, queue)), if admitting => Woken::Queue(row),
                 told = self.desk.next() => Woken::Downloads(told),
                 arrival = self.ear.next() => Woken::CalledBack(arrival),
                 () = &mut shutdown, if interrupted_until.is_none() => Woken::Interrupted,

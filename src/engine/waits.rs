@@ -8,7 +8,9 @@ use crate::clock::Clock;
 use crate::job::Stamp;
 use crate::store::{Committed, WriterError};
 
-/// A row, once there is a slot for it; the slot goes with the row.
+/// A row, once there is a slot for it; the slot goes with the row. To be awaited without the runtime's
+/// budget: in virtual time the loop seldom rests, and what has run out of that looks as if it were not
+/// ready.
 pub(super) async fn admit<T>(slots: &Semaphore, queue: &mut Receiver<T>) -> Option<T> {
     let slot = slots.acquire().await.ok()?;
     let row = queue.recv().await;

@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::ResultsError;
 use super::layout::Cell;
 use super::workbook::Book;
-use super::{PIECE, ResultsError};
 use crate::manifest::guarded;
 
 /// How results are written.
@@ -119,14 +119,19 @@ pub(super) enum Rows<W: Write> {
 }
 
 impl<W: Write> Rows<W> {
-    /// Rows into `out` for the columns with these [`written_names`].
-    pub(super) fn new(format: OutputFormat, names: &[String], out: W) -> Result<Self, ResultsError> {
+    /// Rows into `out`, in pieces of about `piece` bytes, for the columns with these [`written_names`].
+    pub(super) fn new(
+        format: OutputFormat,
+        names: &[String],
+        piece: usize,
+        out: W,
+    ) -> Result<Self, ResultsError> {
         Ok(match format {
             OutputFormat::Csv => {
-                Self::Csv(Box::new(csv::WriterBuilder::new().buffer_capacity(PIECE).from_writer(out)))
+                Self::Csv(Box::new(csv::WriterBuilder::new().buffer_capacity(piece).from_writer(out)))
             }
             OutputFormat::Jsonl => Self::Jsonl {
-                out: BufWriter::with_capacity(PIECE, out),
+                out: BufWriter::with_capacity(piece, out),
                 keys: names.iter().map(|name| Value::from(name.as_str()).to_string()).collect(),
             },
             OutputFormat::Xlsx => Self::Xlsx(Box::new(Book::new()?), out),

@@ -64,8 +64,14 @@ impl Task {
             return None;
         }
         let mut bytes = [0; LENGTH];
+        let mut all = 0;
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+            let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+            all |= high | low;
+            *byte = high << 4 | low & 15;
+        }
+        if all >= NO_DIGIT {
+            return None;
         }
         let (payload, sum) = bytes.split_first_chunk::<PAYLOAD>()?;
         if sum != checksum(payload, seed).to_be_bytes() {
@@ -91,14 +97,19 @@ impl Task {
     }
 }
 
-/// The value of a lower-case hexadecimal digit.
-const fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+/// What no digit stands for: more than fits into four bits.
+const NO_DIGIT: u8 = 16;
+
+/// The values of lower-case hexadecimal digits, by character. Every look at a task reads 74 of them.
+static DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
     }
-}
+    digits
+};
 
 fn checksum(payload: &[u8], seed: u64) -> u64 {
     payload.chunks(8).fold(mix(&[seed]), |sum, chunk| {

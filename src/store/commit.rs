@@ -5,7 +5,9 @@
 //! names the row and both sides, and the batch is undone. Replay after a crash meets the same
 //! guards, so a story that live running could not have told is never stored.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::{State, Store, StoreError, set_meta, stored, unsigned};
 use crate::job::{Failure, Outcome, SampleId, Stamp};
@@ -44,17 +46,21 @@ const END_SUBMISSION: &str = "UPDATE samples SET state = ?2, ended = ?3, attempt
         created = ?6, completed = ?7, kind = ?8, code = ?9, message = ?10, urls = ?11
      WHERE id = ?1 AND state = 'submitting'";
 
-/// The statements of one transaction, each prepared once and found without a look-up.
-struct Steps<'c> {
-    connection: &'c Connection,
-    intend: CachedStatement<'c>,
-    retract: CachedStatement<'c>,
-    accept: CachedStatement<'c>,
-    find: CachedStatement<'c>,
-    defer: CachedStatement<'c>,
-    end_task: CachedStatement<'c>,
-    end_submission: CachedStatement<'c>,
+/// How far the stamp that is stored may be ahead of what is committed: a page less is written by nearly
+/// every commit, and a process that follows starts so much later at most.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// What is known of stamps that were committed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamps {
+    /// The largest.
+    latest: Stamp,
+    /// What is stored, which none has passed.
+    bound: Stamp,
 }
+
+/// The steps of one transaction.
+struct Steps<'c>(&'c Connection);
 
 impl Store {
     /// Makes `changes` durable, in their order, all or none.
@@ -68,49 +74,64 @@ impl Store {
     /// fails; nothing of the batch is kept then.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let Some(latest) = changes.iter().map(|change| change.at).max() else { return Ok(()) };
-        let latest = latest.max(self.last_stamp()?);
-        let transaction = self.connection.transaction()?;
+        let stamps = match self.stamps {
+            Some(stamps) => stamps,
+            None => self.last_stamp().map(|stored| Stamps { latest: stored, bound: stored })?,
+        };
+        let (latest, bound) = (latest.max(stamps.latest), stamps.bound);
+        let passed = (latest > bound).then_some(latest + AHEAD);
+        let steps = Steps(&self.connection);
+        steps.run("BEGIN", ())?;
+        let done = steps.apply_all(changes, passed).and_then(|()| Ok(steps.run("COMMIT", ()).map(drop)?));
+        if done.is_err()
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
-            let mut steps = Steps::new(&transaction)?;
-            for change in changes {
-                steps.apply(change)?;
-            }
+            tracing::debug!(%error, "a batch that failed is not undone yet");
         }
-        set_meta(&transaction, "last_stamp", millis(latest))?;
-        transaction.commit()?;
+        done?;
+        self.stamps = Some(Stamps { latest, bound: passed.unwrap_or(bound) });
         Ok(())
+    }
+
+    /// Stores the last stamp as it is, at an orderly end.
+    pub(super) fn settle_stamps(&self) -> rusqlite::Result<()> {
+        match self.stamps {
+            Some(Stamps { latest, bound }) if latest < bound => {
+                set_meta(&self.connection, "last_stamp", millis(latest))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
-impl<'c> Steps<'c> {
-    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        Ok(Self {
-            connection,
-            intend: connection.prepare_cached(INTEND)?,
-            retract: connection.prepare_cached(RETRACT)?,
-            accept: connection.prepare_cached(ACCEPT)?,
-            find: connection.prepare_cached(FIND)?,
-            defer: connection.prepare_cached(DEFER)?,
-            end_task: connection.prepare_cached(END_TASK)?,
-            end_submission: connection.prepare_cached(END_SUBMISSION)?,
-        })
+impl Steps<'_> {
+    fn run(&self, sql: &str, parameters: impl Params) -> rusqlite::Result<usize> {
+        self.0.prepare_cached(sql)?.execute(parameters)
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
+    fn apply_all(&self, changes: &[Change], bound: Option<Stamp>) -> Result<(), StoreError> {
+        if let Some(bound) = bound {
+            set_meta(self.0, "last_stamp", millis(bound))?;
+        }
+        changes.iter().try_for_each(|change| self.apply(change))
+    }
+
+    fn apply(&self, change: &Change) -> Result<(), StoreError> {
         let (id, at) = (change.sample.0, millis(change.at));
         let changed = match &change.transition {
-            Transition::Intended(attempt) => self.intend.execute(params![id, attempt.0, at])?,
-            Transition::Retracted => self.retract.execute([id])?,
+            Transition::Intended(attempt) => self.run(INTEND, params![id, attempt.0, at])?,
+            Transition::Retracted => self.run(RETRACT, [id])?,
             Transition::Accepted { task, attempt, cost } => {
-                self.accept.execute(params![id, attempt.0, task.as_str(), at, stored(cost.micros())])?
+                self.run(ACCEPT, params![id, attempt.0, task.as_str(), at, stored(cost.micros())])?
             }
             Transition::Found { task, attempt, .. } => {
-                self.find.execute(params![id, attempt.0, task.as_str(), at])?
+                self.run(FIND, params![id, attempt.0, task.as_str(), at])?
             }
             Transition::Deferred { not_before, paid_retries, failure } => {
                 let Failure { kind, code, message } = failure;
                 let not_before = millis(*not_before);
-                self.defer.execute(params![id, not_before, paid_retries, kind.as_str(), code, message])?
+                self.run(DEFER, params![id, not_before, paid_retries, kind.as_str(), code, message])?
             }
             Transition::Ended { outcome, attempts, cost } => {
                 self.end(id, at, outcome, *attempts, stored(cost.micros()))?
@@ -120,7 +141,7 @@ impl<'c> Steps<'c> {
     }
 
     fn end(
-        &mut self,
+        &self,
         id: i64,
         at: i64,
         outcome: &Outcome,
@@ -128,12 +149,12 @@ impl<'c> Steps<'c> {
         cost: i64,
     ) -> Result<usize, StoreError> {
         let (step, state) = match outcome {
-            Outcome::Succeeded(_) => (&mut self.end_task, State::Succeeded),
-            Outcome::Failed(_) => (&mut self.end_task, State::Failed),
-            Outcome::TimedOut(_) => (&mut self.end_task, State::TimedOut),
-            Outcome::Lost(_) => (&mut self.end_task, State::Lost),
-            Outcome::Rejected(_) => (&mut self.end_submission, State::Rejected),
-            Outcome::Unknown(_) => (&mut self.end_submission, State::Unknown),
+            Outcome::Succeeded(_) => (END_TASK, State::Succeeded),
+            Outcome::Failed(_) => (END_TASK, State::Failed),
+            Outcome::TimedOut(_) => (END_TASK, State::TimedOut),
+            Outcome::Lost(_) => (END_TASK, State::Lost),
+            Outcome::Rejected(_) => (END_SUBMISSION, State::Rejected),
+            Outcome::Unknown(_) => (END_SUBMISSION, State::Unknown),
         };
         let (created, completed, urls) = match outcome {
             Outcome::Succeeded(video) => (
@@ -151,14 +172,15 @@ impl<'c> Steps<'c> {
         let kind = failure.map(|failure| failure.kind.as_str());
         let code = failure.and_then(|failure| failure.code.as_deref());
         let message = failure.map(|failure| failure.message.as_str());
-        Ok(step
-            .execute(params![id, state, at, attempts, cost, created, completed, kind, code, message, urls])?)
+        let parameters =
+            params![id, state, at, attempts, cost, created, completed, kind, code, message, urls];
+        Ok(self.run(step, parameters)?)
     }
 
     /// Why a guard let nothing through.
     fn refusal(&self, sample: SampleId, transition: &Transition) -> StoreError {
         let found = self
-            .connection
+            .0
             .query_row(
                 "SELECT r.line, s.idx, s.state FROM samples s JOIN rows r ON r.position = s.row WHERE s.id = ?1",
                 [sample.0],

@@ -25,7 +25,7 @@ const WAIT_OF_A_NOTE: Duration = Duration::from_secs(1);
 const LINKS_LAST: Duration = Duration::from_hours(24);
 const SOON: Duration = Duration::from_hours(6);
 
-fn has_files(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_files(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'files')";
     connection.query_one(sql, (), |row| row.get(0))
 }

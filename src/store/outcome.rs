@@ -7,6 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
 use super::columns::{Cells, Table};
+use super::files::has_files;
 use super::restore::stamp;
 use super::tallies::failure_kind;
 use super::{Selection, State, Store, StoreError, unsigned};
@@ -81,6 +82,14 @@ impl Wanted {
 const COLUMNS: &str = "s.id, r.line, s.idx, r.fields, s.state, s.task, s.urls, s.kind, s.code, s.message,
     s.attempts, s.cost, s.submitted, s.accepted, s.ended, s.created, s.completed, r.problem, s.removed";
 
+/// Whether there are files of the task to be looked up, behind the other columns: of most tasks there are
+/// none.
+const HAS_FILES: &str = "EXISTS (SELECT 1 FROM files f WHERE f.task = s.task)";
+/// The same in a state file of before there were any.
+const HAS_NONE: &str = "0";
+
+const SAMPLES_OF_ROWS: &str = "FROM samples s CROSS JOIN rows r ON r.position = s.row";
+
 impl Store {
     /// Shows `visit` the result rows that `filter` wants, in manifest order, until it breaks.
     ///
@@ -96,12 +105,10 @@ impl Store {
         let failed = |error: rusqlite::Error| E::from(StoreError::from(error));
         let table = self.table(filter.removed, Cells::All)?;
         let Wanted { sql, parameters } = Wanted::by(filter, self)?;
+        let files = if has_files(&self.connection).map_err(failed)? { HAS_FILES } else { HAS_NONE };
         let mut statement = self
             .connection
-            .prepare(&format!(
-                "SELECT {COLUMNS} FROM samples s CROSS JOIN rows r ON r.position = s.row
-                 WHERE {sql} ORDER BY s.id"
-            ))
+            .prepare(&format!("SELECT {COLUMNS}, {files} {SAMPLES_OF_ROWS} WHERE {sql} ORDER BY s.id"))
             .map_err(failed)?;
         let mut rows = statement.query(params_from_iter(parameters)).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
@@ -118,9 +125,11 @@ impl Store {
     ///
     /// A sample that is not there; a database that fails.
     pub fn result(&self, sample: SampleId) -> Result<ResultRow, StoreError> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM samples s CROSS JOIN rows r ON r.position = s.row WHERE s.id = ?1"
-        ))?;
+        let sql = |files| format!("SELECT {COLUMNS}, {files} {SAMPLES_OF_ROWS} WHERE s.id = ?1");
+        let mut statement = match self.connection.prepare_cached(&sql(HAS_FILES)) {
+            Err(_) if !has_files(&self.connection)? => self.connection.prepare_cached(&sql(HAS_NONE))?,
+            prepared => prepared?,
+        };
         let table = Table::plain();
         let row = statement.query_row([sample.0], |row| Ok(self.read_result(row, &table))).optional()?;
         row.ok_or(StoreError::NoSuchSample(sample))?
@@ -213,7 +222,7 @@ impl Store {
         let urls: Option<String> = row.get(6)?;
         let task = row.get::<_, Option<String>>(5)?.filter(|_| has_task);
         let files = match &task {
-            Some(task) if state == State::Succeeded => self.saved_files(task)?,
+            Some(task) if state == State::Succeeded && row.get(19)? => self.saved_files(task)?,
             Some(_) | None => Vec::new(),
         };
         Ok(ResultRow {
