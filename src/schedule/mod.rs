@@ -26,13 +26,14 @@ mod lifetimes;
 mod links;
 mod protocol;
 pub mod retry;
+mod sample_map;
 pub mod share;
 mod slots;
 mod timers;
 mod transitions;
 mod trouble;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 pub use callbacks::Heard;
 pub use config::*;
@@ -47,6 +48,7 @@ use lately::Lately;
 use lifetimes::Lifetimes;
 use links::Links;
 use retry::FullJitter;
+use sample_map::{SampleMap, SampleSet};
 use timers::{Timers, Token};
 use trouble::{Holding, Outage, Trial};
 
@@ -132,10 +134,10 @@ pub struct Schedule {
     config: Config,
     gate: Gate,
     began: Stamp,
-    samples: HashMap<SampleId, Sample>,
+    samples: SampleMap<Sample>,
     /// Samples whose tasks came back from the state file. Should one become ready again, the queue
     /// may bring it a second time.
-    came_back: HashSet<SampleId>,
+    came_back: SampleSet,
     /// Ready samples that hold a slot, next first.
     ready: VecDeque<SampleId>,
     /// Ready samples that gave their slot up and wait for another.
@@ -143,9 +145,9 @@ pub struct Schedule {
     /// Tasks whose next look is due, longest due first.
     looks: VecDeque<SampleId>,
     /// Samples with a look under way at a task that a callback has ended.
-    abandoned: HashSet<SampleId>,
+    abandoned: SampleSet,
     /// Callbacks that came before the answers to their submissions.
-    early: HashMap<SampleId, Early>,
+    early: SampleMap<Early>,
     /// Links to videos made before, that are to be asked for again.
     links: Links,
     timers: Timers,
@@ -215,13 +217,13 @@ impl Schedule {
             config,
             gate,
             began: now,
-            samples: HashMap::new(),
-            came_back: HashSet::new(),
+            samples: SampleMap::default(),
+            came_back: SampleSet::default(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             looks: VecDeque::new(),
-            abandoned: HashSet::new(),
-            early: HashMap::new(),
+            abandoned: SampleSet::default(),
+            early: SampleMap::default(),
             links: Links::default(),
             timers: Timers::default(),
             doubts: BTreeSet::new(),
