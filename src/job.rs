@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Add;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -101,10 +102,9 @@ impl fmt::Display for SampleId {
     }
 }
 
-/// The API's name for a piece of work. Opaque, never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct TaskId(String);
+/// The API's name for a piece of work. Opaque, never empty. Shared: each look at a task names it again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskId(Arc<str>);
 
 impl TaskId {
     /// `None` when `text` is blank, longer than 512 bytes or holds control characters: nothing
@@ -113,7 +113,7 @@ impl TaskId {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let usable = !text.is_empty() && text.len() <= 512 && !text.chars().any(char::is_control);
-        usable.then(|| Self(text.to_owned()))
+        usable.then(|| Self(text.into()))
     }
 
     /// The id as the API wrote it.
@@ -126,6 +126,12 @@ impl TaskId {
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Serialize for TaskId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -128,7 +128,7 @@ impl Gate {
         if now < self.paused_until {
             return Admission::NotBefore(self.paused_until);
         }
-        self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        self.move_to(now);
         if self.allowance.climb(now) {
             self.limiter = drained(self.pace(), &self.time);
         }
@@ -153,6 +153,13 @@ impl Gate {
         }
     }
 
+    /// Lets the limiter know the time, which never runs backwards. Nobody else sets it.
+    fn move_to(&self, now: Stamp) {
+        if now.as_nanos() > self.time.load(Ordering::Relaxed) {
+            self.time.store(now.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
     /// A request that was sent at `sent` was refused because there had been too many; `sure` says
     /// that it was not the only one. One alone is believed where about as much was in use as is
     /// allowed. Refusals of what was sent before the pace fell last say nothing new.
@@ -160,7 +167,7 @@ impl Gate {
         if sent < self.fell_at {
             return;
         }
-        self.time.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        self.move_to(now);
         // The refused request itself was one too many.
         let in_use = self.sent.total_until(sent, now).saturating_sub(1);
         if !sure && u64::from(in_use) * 10 < u64::from(self.allowance.allowed()) * 9 {

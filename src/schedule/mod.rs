@@ -26,13 +26,14 @@ mod lifetimes;
 mod links;
 mod protocol;
 pub mod retry;
+mod sample_map;
 pub mod share;
 mod slots;
 mod timers;
 mod transitions;
 mod trouble;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use callbacks::Heard;
@@ -50,6 +51,7 @@ use lately::Lately;
 use lifetimes::Lifetimes;
 use links::Links;
 use retry::FullJitter;
+use sample_map::{SampleMap, SampleSet};
 use timers::{Timers, Token};
 use trouble::{Holding, Outage, Trial};
 
@@ -136,10 +138,10 @@ pub struct Schedule {
     config: Config,
     gate: Gate,
     began: Stamp,
-    samples: HashMap<SampleId, Sample>,
+    samples: SampleMap<Sample>,
     /// Samples whose tasks came back from the state file. Should one become ready again, the queue
     /// may bring it a second time.
-    came_back: HashSet<SampleId>,
+    came_back: SampleSet,
     /// Ready samples that hold a slot, next first.
     ready: VecDeque<SampleId>,
     /// Ready samples that gave their slot up and wait for another.
@@ -147,9 +149,9 @@ pub struct Schedule {
     /// When tasks are to be looked at.
     lookout: Lookout,
     /// Samples with a look under way at a task that a callback has ended.
-    abandoned: HashSet<SampleId>,
+    abandoned: SampleSet,
     /// Callbacks that came before the answers to their submissions.
-    early: HashMap<SampleId, Early>,
+    early: SampleMap<Early>,
     /// Links to videos made before, that are to be asked for again.
     links: Links,
     timers: Timers,
@@ -219,13 +221,13 @@ impl Schedule {
             config,
             gate,
             began: now,
-            samples: HashMap::new(),
-            came_back: HashSet::new(),
+            samples: SampleMap::default(),
+            came_back: SampleSet::default(),
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             lookout: Lookout::new(&config, now),
-            abandoned: HashSet::new(),
-            early: HashMap::new(),
+            abandoned: SampleSet::default(),
+            early: SampleMap::default(),
             links: Links::default(),
             timers: Timers::default(),
             doubts: BTreeSet::new(),
