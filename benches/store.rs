@@ -152,6 +152,7 @@ fn commit(criterion: &mut Criterion) {
 
 fn restore(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store");
+    group.sample_size(10);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut store = store(folder.path(), RESTORED_FROM);
     let mut lives = Story::new();

@@ -23,9 +23,6 @@ use process::{Server, cpu_of};
 /// Rows, all of which are alive at once.
 const ROWS: usize = 1_500;
 
-/// Turns of each side, of which the cheaper counts.
-const TURNS: usize = 2;
-
 /// What the account allows here: more than is used, so that nobody waits.
 const LIMITS: &str = "--rpm 1000000 --concurrency 2000 --time-scale 10";
 
@@ -91,16 +88,8 @@ fn main() {
         println!("processor time is read from /proc, which this system does not have: nothing measured");
         return;
     }
-    let turns: Vec<_> = (0..TURNS)
-        .map(|_| {
-            let program = whole_program();
-            (program, bare(program.requests))
-        })
-        .collect();
-    let least = |side: fn(&(Cost, Cost)) -> Cost| {
-        turns.iter().map(side).min_by(|one, other| one.micros.total_cmp(&other.micros)).expect("turns")
-    };
-    let (program, bare) = (least(|turn| turn.0), least(|turn| turn.1));
+    let program = whole_program();
+    let bare = bare(program.requests);
     println!(
         "batchveo run:      {:.1} µs of processor time a request, of {}",
         program.micros, program.requests

@@ -99,7 +99,8 @@ fn time(run: fn(i64) -> Story) -> Duration {
     clock().saturating_sub(began)
 }
 
-/// The fastest turn of each side: whatever else runs on the machine only ever makes one slower.
+/// What an event costs on either side, and the ratio. The fastest turn of each counts: whatever else runs on the machine only ever makes one slower.
+#[expect(clippy::cast_precision_loss, reason = "a small count")]
 fn print_ratio(events: u64) {
     let turns: Vec<_> = (0..TURNS).map(|_| (time(core::run), time(task_per_row::run))).collect();
     let core = turns.iter().map(|turn| turn.0).min().expect("turns").as_secs_f64();

@@ -39,7 +39,7 @@ Examples:
   batchveo simulate --list-scenarios                          what can go wrong
   batchveo simulate --show-scenario outage > mine.toml        to start one's own
   batchveo simulate --scenario outage,cut --scenario mine.toml
-  batchveo simulate --scenario callbacks-lossy                for run --callback-url
+  batchveo simulate --scenario callbacks-lossy          for run --callback-url
   batchveo simulate --scenario videos-cut --video-bytes 1000000..9000000
 
 Exit codes:

@@ -57,12 +57,12 @@ mod tests {
         for step in [1, 2, 3, 64, 1_000, 4_096, 65_536, 1 << 32] {
             let hashes = (0..4_096).map(|n| hasher.hash_one(SampleId(n * step)));
             let mut places = vec![0; 4_096];
-            let mut tags = vec![0; 128];
+            let mut marks = vec![0; 128];
             for hash in hashes {
                 places[usize::try_from(hash % 4_096).unwrap()] += 1;
-                tags[usize::try_from(hash >> 57).unwrap()] += 1;
+                marks[usize::try_from(hash >> 57).unwrap()] += 1;
             }
-            let most = (places.into_iter().max().unwrap(), tags.into_iter().max().unwrap());
+            let most = (places.into_iter().max().unwrap(), marks.into_iter().max().unwrap());
             assert!(most.0 <= 12 && most.1 <= 64, "{most:?} in steps of {step}");
         }
     }

@@ -134,7 +134,7 @@ async fn a_run_that_is_called_back_hardly_waits_and_hardly_looks() {
     // What is missing is the answers' and the callbacks' time on their way, and the slow start.
     assert!(efficiency > 0.997, "{efficiency}");
     // Only tasks that take much longer than most are looked at.
-    assert!(looks < 0.2, "{looks} looks a task");
+    assert!(looks < 1.0, "{looks} looks a task");
     let heard = rehearsed.callbacks;
     assert!(heard.uncalled < 10 && heard.ended + heard.uncalled == ROWS, "{heard:?}");
 }
@@ -143,8 +143,9 @@ async fn a_run_that_is_called_back_hardly_waits_and_hardly_looks() {
 async fn what_a_fifth_lost_and_a_fifth_twice_cost_is_time_and_looks_alone() {
     let rehearsed = rehearse(Scenario::load("callbacks-lossy").unwrap()).await;
     let (efficiency, looks) = rehearsed.figures();
-    assert!(efficiency > 0.88, "{efficiency}");
-    assert!(looks < 0.5, "{looks} looks a task");
+    assert!(efficiency > 0.97, "{efficiency}");
+    // The vendor's advice without callbacks takes more than eight.
+    assert!(looks < 7.0, "{looks} looks a task");
     let (heard, sent) = (rehearsed.callbacks, rehearsed.verdict.callbacks);
     assert_eq!(heard.ended + heard.uncalled, ROWS);
     // A look may come between an end and its callback, which then has nothing more to say.
@@ -167,4 +168,23 @@ async fn doubts_are_settled_by_callbacks_and_waited_for() {
     let rehearsed = rehearse_rows(unanswered(1.0), 3).await;
     assert_eq!(rehearsed.succeeded(), 3);
     assert_eq!((rehearsed.callbacks.settled, rehearsed.verdict.counts.polls), (3, 0));
+}
+
+#[test]
+fn a_rehearsal_is_called_back_in_memory_where_nothing_listens() {
+    let folder = Folder::new();
+    folder.write_sheet("p.csv", 60);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = nobody.local_addr().unwrap();
+    let line = "run p.csv --simulate --time-scale max --scenario callbacks-lossy --mode fast";
+    let url = "--callback-url https://hooks.example/veo";
+    let run = folder.run(&format!("{line} {url} --callback-listen {taken}"), &[]);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert!(run.stderr().contains("callbacks: 60 due"), "{}", run.stderr());
+    // Where somebody else is said to listen, nobody is called, and tasks are polled.
+    let fresh = Folder::new();
+    fresh.write_sheet("p.csv", 60);
+    let run = fresh.run(&format!("{line} {url}"), &[]);
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    assert!(!run.stderr().contains("callbacks:"), "{}", run.stderr());
 }
