@@ -296,7 +296,9 @@ impl Batch {
         let start = Start { schedule, restored, tally, spent, grace, halt, prices };
         let ending = engine::run(world, start, shutdown).await?;
         let (mut store, results) = ending.writer.finish()?;
-        store.keep_learned(&ending.learned)?;
+        if let Some(learned) = &ending.learned {
+            store.keep_learned(learned)?;
+        }
         let results = results.map_or(Ok(()), |results| results.finish(&store));
         let batch = Self { store, lock: self.lock, durability: self.durability };
         Ok(Finished { halt: ending.halt, progress: ending.progress, results, batch })

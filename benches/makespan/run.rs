@@ -18,13 +18,15 @@ use batchveo::schedule::gate::Gate;
 use batchveo::schedule::{Change, Config, Transition};
 use batchveo::store::{Durability, ImportOptions, Owner, Selection};
 
-use super::service::{BIRTH, Service};
+use super::service::{BIRTH, Service, Tells};
 
 /// How a run learns that a task has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Watching {
-    /// At the very moment: the reference.
+    /// It is told at once, over the network: the reference.
     Told,
+    /// The same without the network's delay.
+    Foretold,
     /// By looks.
     Looked(Cadence),
     /// By callbacks.
@@ -35,8 +37,9 @@ pub(super) enum Watching {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Figures {
     pub(super) makespan: f64,
-    /// Against the reference; nothing until that is known.
+    /// Against the reference, and against the one without a network; nothing until those are known.
     pub(super) efficiency: f64,
+    pub(super) strictly: f64,
     pub(super) requests_per_task: f64,
     pub(super) requests_per_minute: f64,
     /// From the end of a task until the program knows.
@@ -53,11 +56,17 @@ pub(super) fn run(durations: &[f64], watching: Watching) -> Figures {
     let batch = imported(folder.path(), durations.len());
     let clock = Clock::virtual_from(batch.stamp_at(BIRTH).expect("a stamp"));
     let began = clock.now();
-    let told = matches!(watching, Watching::Told);
-    let service = Service::new(clock.clone(), durations, told);
+    let tells = match watching {
+        Watching::Told => Tells::OverTheNetwork,
+        Watching::Foretold => Tells::AtOnce,
+        Watching::Looked(_) | Watching::CalledBack => Tells::WhenAsked,
+    };
+    let service = Service::new(clock.clone(), durations, tells);
     let cadence = match watching {
         // The one look at each task is answered when it has ended.
-        Watching::Told => Cadence::Fixed { first: Duration::from_secs(1), every: Duration::from_secs(1) },
+        Watching::Told | Watching::Foretold => {
+            Cadence::Fixed { first: Duration::from_secs(1), every: Duration::from_secs(1) }
+        }
         Watching::Looked(cadence) => cadence,
         Watching::CalledBack => Cadence::Learned,
     };
@@ -106,6 +115,7 @@ fn figures(service: &Service, mut delays: Vec<f64>, last: Stamp, began: Stamp) -
     Figures {
         makespan,
         efficiency: 0.0,
+        strictly: 0.0,
         requests_per_task: requests as f64 / tasks,
         requests_per_minute: requests as f64 / makespan * 60.0,
         delay: delays.iter().sum::<f64>() / tasks,

@@ -25,6 +25,17 @@ const LATENCY: Duration = Duration::from_millis(100);
 /// asks gives the task up.
 const LONGEST: Duration = Duration::from_mins(30);
 
+/// When a look at a task is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// Soon, as it was at that moment.
+    WhenAsked,
+    /// When it has ended, with the network's delay.
+    OverTheNetwork,
+    /// When it has ended.
+    AtOnce,
+}
+
 /// See the module. Clones are the same service.
 #[derive(Clone)]
 pub(super) struct Service(Arc<Inside>);
@@ -32,8 +43,7 @@ pub(super) struct Service(Arc<Inside>);
 struct Inside {
     clock: Clock,
     durations: Vec<f64>,
-    /// A look is answered when its task has ended.
-    tells: bool,
+    tells: Tells,
     books: Mutex<Books>,
     more_calls: Notify,
 }
@@ -83,7 +93,7 @@ impl Books {
 }
 
 impl Service {
-    pub(super) fn new(clock: Clock, durations: &[f64], tells: bool) -> Self {
+    pub(super) fn new(clock: Clock, durations: &[f64], tells: Tells) -> Self {
         let books = Books { created: vec![Stamp::BIRTH; durations.len()], ..Books::default() };
         Self(Arc::new(Inside {
             clock,
@@ -195,13 +205,15 @@ impl VideoApi for Service {
             if books.admits(asked) { None } else { Some(books.refuse(RefusalCause::Rate)) }
         };
         let ends = self.ends(row);
-        if self.0.tells {
+        let waits = self.0.tells != Tells::WhenAsked;
+        if waits {
             let longest = self.books().created[row] + LONGEST;
             self.0.clock.sleep_until(ends.unwrap_or(longest)).await;
-        } else {
+        }
+        let seen = self.0.clock.now();
+        if self.0.tells != Tells::AtOnce {
             self.0.clock.sleep(latency(row, asked.as_millis())).await;
         }
-        let seen = if self.0.tells { self.0.clock.now() } else { asked };
         match (refused, ends) {
             (Some(refusal), _) => Polled::NotAnswered(refusal),
             (None, Some(ended)) if ended <= seen => Polled::Succeeded(self.made(row, ended)),

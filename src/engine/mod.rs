@@ -102,8 +102,8 @@ pub struct Ending {
     pub halt: Option<Halt>,
     /// How it stands.
     pub progress: Progress,
-    /// What the next run is to know of how long tasks take.
-    pub learned: Learned,
+    /// What the next run is to know of how long tasks take, if anything was learned.
+    pub learned: Option<Learned>,
     /// The state file's writer, with everything committed.
     pub writer: Writer<ResultsFile>,
 }

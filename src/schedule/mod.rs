@@ -304,9 +304,9 @@ impl Schedule {
         self.lookout.recall(learned);
     }
 
-    /// What has been learned of how long tasks take.
+    /// What has been learned of how long tasks take; nothing under a fixed schedule.
     #[must_use]
-    pub fn learned(&self) -> Learned {
+    pub fn learned(&self) -> Option<Learned> {
         self.lookout.learned()
     }
 

@@ -18,6 +18,7 @@ use crate::api::{Polled, Refusal, RefusalCause, Stage, Submitted, TaskFailure, V
 use crate::generation::{GenerationType, Kind, Mode};
 use crate::job::{FailureKind, Limits, Outcome, Status, Video};
 
+mod cadence;
 mod callbacks;
 
 const PRICE: Usd = Usd::from_cents(20);

@@ -51,7 +51,7 @@ mod tests {
         assert!((300..500).contains(&count()), "{}", count());
         for (index, pair) in bounds().windows(2).enumerate() {
             assert!(pair[1] - pair[0] >= FINEST);
-            for age in [pair[0], (pair[0] + pair[1]) / 2.0, pair[1] - 1e-9] {
+            for age in [pair[0], f64::midpoint(pair[0], pair[1]), pair[1] - 1e-9] {
                 assert_eq!(cell(age), index, "{age}");
             }
         }

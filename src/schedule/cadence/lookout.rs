@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::allotment::Allotment;
 use super::learning::{Learned, Learning};
 use super::price::Price;
-use super::{Cadence, FLOOR, next_fixed};
+use super::{Cadence, FLOOR, ages, next_fixed};
 use crate::api::Stage;
 use crate::generation::Kind;
 use crate::job::{SampleId, Stamp};
@@ -37,8 +37,9 @@ pub(in crate::schedule) struct Sight {
     pub(in crate::schedule) stage: Stage,
     /// When it was accepted.
     pub(in crate::schedule) accepted: Stamp,
-    /// When it was last known to be alive.
-    pub(in crate::schedule) alive: Stamp,
+    /// When it was last known to be alive, and the cell of its age then.
+    alive: Stamp,
+    pub(super) cell: usize,
     /// Whether a callback is to tell its end. Of a task that came back from the state file it may have
     /// come while nobody listened.
     pub(in crate::schedule) called_back: bool,
@@ -48,50 +49,63 @@ pub(in crate::schedule) struct Sight {
 
 impl Sight {
     pub(in crate::schedule) const fn new(kind: Kind, accepted: Stamp, called_back: bool) -> Self {
-        Self { kind, stage: Stage::Unnamed, accepted, alive: accepted, called_back, last_look: None }
+        Self { kind, stage: Stage::Unnamed, accepted, alive: accepted, cell: 0, called_back, last_look: None }
     }
 
     fn age(&self, at: Stamp) -> f64 {
         at.since(self.accepted).as_secs_f64()
+    }
+
+    /// Its age when it was last known to be alive, in seconds.
+    pub(super) fn age_alive(&self) -> f64 {
+        self.age(self.alive)
     }
 }
 
 /// When each task that is watched is to be looked at next.
 #[derive(Debug)]
 pub(in crate::schedule) struct Lookout {
-    cadence: Cadence,
-    called_back: bool,
     looks: Timers,
-    learning: Learning,
-    price: Price,
+    manner: Manner,
     /// Where looks may not use all that is left.
     allotment: Option<Allotment>,
     /// When what was learned was kept last.
     kept: Stamp,
 }
 
+/// By what looks are planned.
+#[derive(Debug)]
+enum Manner {
+    Fixed { first: Duration, every: Duration },
+    Learned { learning: Box<Learning>, price: Price },
+}
+
 impl Lookout {
     pub(in crate::schedule) fn new(config: &Config, now: Stamp) -> Self {
         let Config { cadence, called_back, poll_share, .. } = *config;
-        Self {
-            cadence,
-            called_back,
-            looks: Timers::default(),
-            learning: Learning::new(called_back, None),
-            price: Price::new(called_back, now),
-            allotment: Allotment::new(poll_share, now),
-            kept: now,
-        }
+        let manner = match cadence {
+            Cadence::Fixed { first, every } => Manner::Fixed { first, every },
+            Cadence::Learned => Manner::Learned {
+                learning: Box::new(Learning::new(called_back)),
+                price: Price::new(called_back, now),
+            },
+        };
+        Self { looks: Timers::default(), manner, allotment: Allotment::new(poll_share, now), kept: now }
     }
 
     /// Goes on from what an earlier process has learned.
     pub(in crate::schedule) fn recall(&mut self, learned: &Learned) {
-        self.learning = Learning::new(self.called_back, Some(learned));
+        if let Manner::Learned { learning, .. } = &mut self.manner {
+            learning.recall(learned);
+        }
     }
 
-    /// What the next process is to know.
-    pub(in crate::schedule) fn learned(&self) -> Learned {
-        self.learning.learned()
+    /// What the next process is to know; nothing, where nothing is learned.
+    pub(in crate::schedule) fn learned(&self) -> Option<Learned> {
+        match &self.manner {
+            Manner::Learned { learning, .. } => Some(learning.learned()),
+            Manner::Fixed { .. } => None,
+        }
     }
 
     /// The same, when it was kept long enough ago.
@@ -100,7 +114,7 @@ impl Lookout {
             return None;
         }
         self.kept = now;
-        Some(self.learned())
+        self.learned()
     }
 
     /// A request goes out that is no look.
@@ -112,12 +126,14 @@ impl Lookout {
 
     /// Sets the next look at a task; the token names it, and an earlier one of the task goes stale.
     pub(in crate::schedule) fn schedule(&mut self, sample: SampleId, sight: &Sight) -> Token {
-        let due = match self.cadence {
-            Cadence::Fixed { first, every } => next_fixed(first, every, sight.accepted, sight.last_look),
-            Cadence::Learned => {
+        let due = match &mut self.manner {
+            Manner::Fixed { first, every } => next_fixed(*first, *every, sight.accepted, sight.last_look),
+            Manner::Learned { learning, price } => {
                 // A look that told nothing counts as one that found it alive: the next is no sooner.
                 let from = sight.last_look.map_or(sight.alive, |last| last.max(sight.alive));
-                let next = self.learning.next_age(sight, sight.age(from), self.price.get());
+                let age = sight.age(from);
+                let cell = if from == sight.alive { sight.cell } else { ages::cell(age) };
+                let next = learning.next_age(sight, cell, age, price.get());
                 sight.accepted + Duration::try_from_secs_f64(next).unwrap_or(FLOOR)
             }
         };
@@ -138,17 +154,24 @@ impl Lookout {
         now: Stamp,
         is_current: impl Fn(SampleId, Token) -> Option<Option<Stamp>>,
     ) -> Option<(Stamp, SampleId)> {
-        self.price.tick(now);
+        let early = match &mut self.manner {
+            Manner::Fixed { .. } => Duration::ZERO,
+            Manner::Learned { price, .. } => {
+                price.tick(now);
+                price.early()
+            }
+        };
         while let Some((due, sample, token)) = self.looks.first() {
             let Some(last_look) = is_current(sample, token) else {
                 self.looks.pop();
                 continue;
             };
             let floor = last_look.map_or(Stamp::BIRTH, |last| last + FLOOR);
-            let early = Stamp::BIRTH + due.since(Stamp::BIRTH).saturating_sub(self.early());
-            let at = early.max(floor);
+            let at = due.before(early).max(floor);
             if at > now {
-                self.price.idle();
+                if let Manner::Learned { price, .. } = &mut self.manner {
+                    price.idle();
+                }
                 return Some((at, sample));
             }
             let ready = self.allotment.as_mut().map_or(now, |allotment| allotment.ready_at(spacing, now));
@@ -157,17 +180,10 @@ impl Lookout {
         None
     }
 
-    fn early(&self) -> Duration {
-        match self.cadence {
-            Cadence::Learned => self.price.early(),
-            Cadence::Fixed { .. } => Duration::ZERO,
-        }
-    }
-
     /// The look that [`Lookout::next`] gave is made.
     pub(in crate::schedule) fn made(&mut self, now: Stamp) {
-        if let Some((due, ..)) = self.looks.first() {
-            self.price.looked(due, now);
+        if let (Manner::Learned { price, .. }, Some((due, ..))) = (&mut self.manner, self.looks.first()) {
+            price.looked(due, now);
         }
         self.looks.pop();
         if let Some(allotment) = &mut self.allotment {
@@ -177,8 +193,10 @@ impl Lookout {
 
     /// A task was alive when it was looked at, and in this stage.
     pub(in crate::schedule) fn alive(&mut self, sight: &mut Sight, stage: Stage, looked: Stamp) {
-        if looked > sight.alive {
-            self.learning.lived(sight, sight.age(sight.alive), sight.age(looked));
+        if let Manner::Learned { learning, .. } = &mut self.manner
+            && looked > sight.alive
+        {
+            sight.cell = learning.lived(sight, sight.age(looked));
             sight.alive = looked;
         }
         sight.stage = stage;
@@ -186,17 +204,17 @@ impl Lookout {
 
     /// A task was told to have ended, after a life of `lifetime` if the API says so.
     pub(in crate::schedule) fn ended(&mut self, sight: &Sight, lifetime: Option<Duration>, told: Told) {
+        let Manner::Learned { learning, .. } = &mut self.manner else { return };
         let (Told::Look(at) | Told::Callback(at)) = told;
-        let (alive, found) = (sight.age(sight.alive), sight.age(at));
+        let (alive, found) = (sight.age_alive(), sight.age(at));
         // Neither before it was seen alive nor after it was told to have ended, whatever clocks say.
         let age = lifetime
             .map_or(f64::midpoint(alive, found), |life| life.as_secs_f64().clamp(alive, found.max(alive)));
-        self.learning.lived(sight, alive, age);
-        self.learning.ended(sight, age);
+        learning.ended(sight, age);
         let in_time = found - age <= CALLBACK_ON_ITS_WAY.as_secs_f64();
         match told {
-            Told::Callback(_) => self.learning.called_back(true),
-            Told::Look(_) if sight.called_back && !in_time => self.learning.called_back(false),
+            Told::Callback(_) => learning.called_back(true),
+            Told::Look(_) if sight.called_back && !in_time => learning.called_back(false),
             Told::Look(_) => {}
         }
     }

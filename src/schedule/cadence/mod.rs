@@ -2,8 +2,8 @@
 //!
 //! Only a task's age, and the stage it was last seen in, tell whether it may have ended, so looks are a
 //! budget to spend where ends are likely. The learned cadence keeps account of how tasks end
-//! ([`hazard`]), makes a plan of the ages at which a look is worth its price ([`inspection`]), and
-//! moves the price until looks are wanted as fast as the gate has requests for them ([`price`]). The
+//! (`hazard`), makes a plan of the ages at which a look is worth its price (`inspection`), and
+//! moves the price until looks are wanted as fast as the gate has requests for them (`price`). The
 //! fixed schedule is the vendor's advice: first after 90 s, then every 5 s.
 //!
 //! Nothing here scans the tasks: each has one place in a heap, by when its next look is due. A task

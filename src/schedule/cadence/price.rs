@@ -28,6 +28,8 @@ const EARLY: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone)]
 pub(super) struct Price {
     now: f64,
+    /// How long before it is due a look may be made.
+    early: Duration,
     fixed: bool,
     changed: Stamp,
     /// Of the looks since then: how many, and by how much they were late, early ones negative.
@@ -40,7 +42,23 @@ pub(super) struct Price {
 impl Price {
     pub(super) fn new(called_back: bool, now: Stamp) -> Self {
         let price = if called_back { WITH_CALLBACKS } else { FIRST };
-        Self { now: price, fixed: called_back, changed: now, looks: 0.0, late: 0.0, idle: false }
+        let mut new = Self {
+            now: price,
+            early: Duration::ZERO,
+            fixed: called_back,
+            changed: now,
+            looks: 0.0,
+            late: 0.0,
+            idle: false,
+        };
+        new.set(price);
+        new
+    }
+
+    fn set(&mut self, price: f64) {
+        self.now = price;
+        let spare = !self.fixed && price > LEAST;
+        self.early = if spare { EARLY.mul_f64((price / FIRST).sqrt()) } else { Duration::ZERO };
     }
 
     pub(super) const fn get(&self) -> f64 {
@@ -48,12 +66,8 @@ impl Price {
     }
 
     /// How long before it is due a look may be made.
-    pub(super) fn early(&self) -> Duration {
-        if self.fixed || self.now <= LEAST {
-            Duration::ZERO
-        } else {
-            EARLY.mul_f64((self.now / FIRST).sqrt())
-        }
+    pub(super) const fn early(&self) -> Duration {
+        self.early
     }
 
     /// Nothing was worth looking at, early or not.
@@ -80,7 +94,55 @@ impl Price {
         } else {
             0.98
         };
-        self.now = (self.now * factor).clamp(LEAST, MOST);
+        self.set((self.now * factor).clamp(LEAST, MOST));
         (self.changed, self.looks, self.late, self.idle) = (now, 0.0, 0.0, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The price after looks that were each so many seconds late, or early.
+    fn after(price: &mut Price, ticks: u64, late: f64) -> f64 {
+        for _ in 0..ticks {
+            let now = price.changed + TICK;
+            let shift = Duration::from_secs_f64(late.abs());
+            let due = if late < 0.0 { now + shift } else { now.before(shift) };
+            price.looked(due, now);
+            price.tick(now);
+        }
+        price.get()
+    }
+
+    #[test]
+    fn it_follows_how_late_looks_are() {
+        let mut price = Price::new(false, Stamp::BIRTH);
+        let start = price.get();
+        let risen = after(&mut price, 20, 2.0);
+        assert!(risen > 2.0 * start, "{risen}");
+        assert!(after(&mut price, 20, -2.0) < risen / 4.0);
+        for late in [1e6, -1e6] {
+            let bound = after(&mut price, 5_000, late);
+            assert!((LEAST..=MOST).contains(&bound), "{bound}");
+        }
+        assert_eq!(price.early(), Duration::ZERO, "nothing is bought below the least price");
+        // Nothing moves it between two ticks.
+        let before = price.get();
+        price.idle();
+        price.tick(price.changed + TICK / 2);
+        assert!((price.get() - before).abs() < 1e-12);
+    }
+
+    #[test]
+    fn requests_to_spare_make_it_fall_and_callbacks_fix_it() {
+        let mut price = Price::new(false, Stamp::BIRTH);
+        for tick in 1..30 {
+            price.idle();
+            price.tick(Stamp::BIRTH + TICK * tick);
+        }
+        assert!(price.get() <= LEAST);
+        let mut fixed = Price::new(true, Stamp::BIRTH);
+        assert!((after(&mut fixed, 50, 3.0) - WITH_CALLBACKS).abs() < 1e-12);
     }
 }
