@@ -40,6 +40,7 @@ use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost
 mod balance;
 mod callbacks;
 mod downloads;
+mod news;
 mod progress;
 mod waits;
 
@@ -48,6 +49,7 @@ pub use callbacks::Callbacks;
 use callbacks::Ear;
 use downloads::Desk;
 pub use downloads::{FromDownloads, MESSAGES_WAITING};
+use news::News;
 use progress::Books;
 use waits::{admit, awaited, wait_until};
 
@@ -176,11 +178,9 @@ struct Engine<'a, A, S> {
     commit: Option<Commit>,
     /// The submissions that wait for the commit under way.
     committing: Vec<Intent>,
-    told_pause: Option<Stamp>,
-    told_allowed: (u32, u32),
     /// Submissions in a row that waited too long for the disk to be sent.
     stale: u32,
-    told_halt: Option<Halt>,
+    news: News,
 }
 
 /// What the core wants next.
@@ -232,10 +232,8 @@ pub async fn run<A: VideoApi, S: EventSink>(
         intents: Vec::new(),
         commit: None,
         committing: Vec::new(),
-        told_pause: None,
-        told_allowed: schedule.allowed(),
         stale: 0,
-        told_halt: None,
+        news: News::new(&schedule),
         schedule,
         clock,
     };
@@ -493,39 +491,5 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             }
         };
         Ok(self.schedule.handle(event, now)?)
-    }
-
-    /// Tells a pause, what is allowed, and a halt once each, when they begin.
-    fn tell_news(&mut self) {
-        let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
-        if let Some((until, failure)) = pause
-            && self.told_pause != Some(until)
-        {
-            self.told_pause = Some(until);
-            self.tell(&RunEvent::Paused { until, failure: &failure });
-        }
-        let allowed = self.schedule.allowed();
-        if self.told_allowed != allowed {
-            self.told_allowed = allowed;
-            let (requests_per_minute, concurrent_tasks) = allowed;
-            self.tell(&RunEvent::Allowed { requests_per_minute, concurrent_tasks });
-        }
-        let halt = self.schedule.halt();
-        if self.told_halt.as_ref() != halt
-            && let Some(halt) = halt.cloned()
-        {
-            self.told_halt = Some(halt.clone());
-            self.tell(&RunEvent::BuyingStopped(&halt));
-        }
-    }
-
-    fn progress(&mut self) -> Progress {
-        let callbacks = self.ear.standing();
-        Progress { callbacks, ..self.books.progress(&self.schedule, self.clock.now()) }
-    }
-
-    fn tell(&mut self, event: &RunEvent<'_>) {
-        let progress = self.progress();
-        self.sink.notice(event, &progress);
     }
 }
