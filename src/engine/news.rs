@@ -13,17 +13,18 @@ pub(super) struct News {
     pause: Option<Stamp>,
     allowed: (u32, u32),
     halt: Option<Halt>,
+    awaited: bool,
 }
 
 impl News {
     /// Nothing was told yet; what is allowed at the start is known.
     pub(super) fn new(schedule: &Schedule) -> Self {
-        Self { pause: None, allowed: schedule.allowed(), halt: None }
+        Self { pause: None, allowed: schedule.allowed(), halt: None, awaited: false }
     }
 }
 
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
-    /// Tells a pause, what is allowed, and a halt once each, when they begin.
+    /// Tells a pause, what is allowed, a halt, and that doubts are waited for, once each, when they begin.
     pub(super) fn tell_news(&mut self) {
         let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
         if let Some((until, failure)) = pause
@@ -44,6 +45,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         {
             self.news.halt = Some(halt.clone());
             self.tell(&RunEvent::BuyingStopped(&halt));
+        }
+        if let Some(awaited) = self.schedule.awaited_doubts()
+            && !std::mem::replace(&mut self.news.awaited, true)
+        {
+            self.tell(&RunEvent::DoubtsAwaited(awaited));
         }
     }
 

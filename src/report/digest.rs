@@ -49,6 +49,7 @@ impl EventSink for Digest {
             | RunEvent::PollFailed { .. }
             | RunEvent::CalledBack { .. }
             | RunEvent::Uncalled { .. }
+            | RunEvent::DoubtsAwaited(_)
             | RunEvent::Heartbeat
             | RunEvent::Download(_)
             | RunEvent::GenerationOver
