@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::job::{Attempt, Failure, SampleId, Stamp, Tally, Usd};
-use crate::schedule::{Change, Halt, Heard};
+use crate::schedule::{Awaited, Change, Halt, Heard};
 
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub enum RunEvent<'a> {
         /// How many.
         ends: u64,
     },
+    /// Nothing is left but submissions in doubt that a callback may settle. Told once.
+    DoubtsAwaited(Awaited),
     /// The account's balance.
     Balance(Usd),
     /// Nothing more is bought.
@@ -218,6 +220,8 @@ pub struct Progress {
     pub oldest_task: Option<Stamp>,
     /// Whether new samples are being submitted.
     pub buying: bool,
+    /// The submissions in doubt that are all that is waited for, if they are.
+    pub awaited: Option<Awaited>,
     /// How downloads stand, if there are any.
     pub downloads: Option<Downloads>,
     /// How callbacks stand, if they are listened for.

@@ -289,6 +289,13 @@ fn an_address_alone_is_passed_on_and_a_port_in_use_buys_nothing() {
         let run = folder.run(&format!("{base} {rest}"), &KEYED);
         assert_eq!(run.code(), Some(2), "{}", run.stderr());
         assert!(run.stderr().contains(words) && !run.stderr().contains("hunter2"), "{}", run.stderr());
+        // Nothing is listened at to find that out: a run may be going on there.
+        let in_use = words == "Nothing was bought";
+        for ahead in ["check p.csv", "run p.csv --dry-run"] {
+            let ahead = folder.run(&format!("{ahead} --base-url http://{} {rest}", api.address), &[]);
+            assert_eq!(ahead.code(), Some(if in_use { 0 } else { 2 }), "{}", ahead.stderr());
+            assert!(in_use || ahead.stderr().contains(words), "{}", ahead.stderr());
+        }
     }
     assert!(api.books.lock().unwrap().tasks.is_empty());
     let url = "https://hooks.example/Veo?a";

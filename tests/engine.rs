@@ -447,6 +447,7 @@ async fn downloads_are_served_to_the_last_and_the_run_ends_with_them() {
         | RunEvent::Allowed { .. }
         | RunEvent::CalledBack { .. }
         | RunEvent::Uncalled { .. }
+        | RunEvent::DoubtsAwaited(_)
         | RunEvent::PollFailed { .. }
         | RunEvent::Balance(_)
         | RunEvent::BuyingStopped(_)

@@ -26,7 +26,7 @@ pub struct CallbackArgs {
     #[arg(long, value_name = "URL")]
     pub callback_url: Option<String>,
     /// Listen here for what is called at --callback-url, which a proxy or a tunnel leads here. Tasks are
-    /// then polled rarely, to find what calls have missed
+    /// then polled for calls that get lost: the fewer do, the less
     #[arg(long, value_name = "ADDRESS:PORT", requires = "callback_url")]
     pub callback_listen: Option<SocketAddr>,
 }

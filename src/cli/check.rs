@@ -9,10 +9,12 @@ mod disk;
 mod images;
 
 use super::Environment;
+use super::callbacks::CallbackArgs;
 use super::connection::ConnectionArgs;
 use super::exit::Exit;
 use super::names::{Flags, NameArgs, check_room, takes};
 use super::paths::{RunPaths, videos_of};
+use super::rehearsal::Peer;
 use super::run::{BoundArgs, LimitArgs, PriceArgs, RunArgs, write_problems};
 use super::sheet::{SheetArgs, Source};
 use crate::api::Balance;
@@ -81,6 +83,9 @@ pub struct CheckArgs {
     /// What videos cost.
     #[command(flatten)]
     pub price: PriceArgs,
+    /// Whether a run would be called back.
+    #[command(flatten)]
+    pub callbacks: CallbackArgs,
 }
 
 /// What a sheet comes to.
@@ -205,6 +210,7 @@ pub(super) fn perform_for_run(
         limits: args.limits,
         bounds: args.bounds,
         price: args.price,
+        callbacks: args.callbacks.clone(),
     };
     let ahead =
         Ahead { selection: args.selection(), state: args.state.clone(), simulated: args.rehearsal.simulate };
@@ -220,6 +226,11 @@ fn check(
 ) -> anyhow::Result<Exit> {
     let source = Source::new(args.manifest.clone(), &args.sheet)?;
     let Ahead { selection, state, simulated } = ahead;
+    if args.callbacks.callback_url.is_some() {
+        let peer =
+            if simulated { Peer::Simulator } else { Peer::at(&args.connection.base_url(environment)?) };
+        args.callbacks.address(peer)?;
+    }
     // A sheet from standard input that names no state file has none.
     let state = RunPaths::choose(&source, state, None, simulated).ok().map(|paths| paths.state);
     let before = state.as_deref().and_then(before);

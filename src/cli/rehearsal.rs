@@ -9,6 +9,7 @@ use super::UsageError;
 use super::values::{ScaleWord, dollars, probability};
 use crate::job::Usd;
 use crate::simulator::Scenario;
+use crate::veo::BaseUrl;
 
 /// Options of a rehearsal.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,6 +60,13 @@ pub enum Peer {
     Loopback,
     /// Anyone else.
     Remote,
+}
+
+impl Peer {
+    /// Who answers at `base_url`.
+    pub(super) const fn at(base_url: &BaseUrl) -> Self {
+        if base_url.is_loopback() { Self::Loopback } else { Self::Remote }
+    }
 }
 
 /// A pace of time that is safe with its [`Peer`].

@@ -190,6 +190,7 @@ impl EventSink for Poke {
             | RunEvent::PollFailed { .. }
             | RunEvent::CalledBack { .. }
             | RunEvent::Uncalled { .. }
+            | RunEvent::DoubtsAwaited(_)
             | RunEvent::Balance(_)
             | RunEvent::BuyingStopped(_)
             | RunEvent::Download(_)

@@ -31,28 +31,26 @@ use crate::generation::{Generation, PriceList};
 use crate::job::{Attempt, SampleId, Stamp, Tally, Usd};
 use crate::results::ResultsFile;
 use crate::schedule::cadence::Learned;
-use crate::schedule::gate::STALE_PERMIT;
-use crate::schedule::{
-    Action, Change, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step, Transition,
-};
-use crate::store::{Committed, StoreError, Writer, WriterError, tell_what_is_lost};
+use crate::schedule::{Action, Entry, Event, Halt, IllegalEvent, Restored, Schedule, Step};
+use crate::store::{Committed, StoreError, Writer, WriterError};
 
 mod balance;
 mod callbacks;
+mod commits;
 mod downloads;
+mod news;
 mod progress;
 mod waits;
 
 pub use balance::first_balance;
 pub use callbacks::Callbacks;
 use callbacks::Ear;
+use commits::{Commits, Intent};
 use downloads::Desk;
 pub use downloads::{FromDownloads, MESSAGES_WAITING};
+use news::News;
 use progress::Books;
 use waits::{admit, awaited, wait_until};
-
-/// Submissions in a row that waited too long for the disk to be sent, after which that is told.
-const STALE_WORTH_TELLING: u32 = 100;
 
 /// Turns of the loop in virtual time before the runtime may look at the world.
 const TURNS_WITHOUT_REST: u32 = 256;
@@ -147,15 +145,6 @@ enum Answer {
 }
 
 type Call<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
-type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
-
-/// A submission that waits for its intent to be durable.
-#[derive(Debug, Clone, Copy)]
-struct Intent {
-    sample: SampleId,
-    attempt: Attempt,
-    permit: Stamp,
-}
 
 struct Engine<'a, A, S> {
     api: &'a A,
@@ -170,17 +159,8 @@ struct Engine<'a, A, S> {
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
     calls: FuturesUnordered<Call<'a>>,
-    /// Changes for the next commit, and the submissions that wait for it.
-    batch: Vec<Change>,
-    intents: Vec<Intent>,
-    commit: Option<Commit>,
-    /// The submissions that wait for the commit under way.
-    committing: Vec<Intent>,
-    told_pause: Option<Stamp>,
-    told_allowed: (u32, u32),
-    /// Submissions in a row that waited too long for the disk to be sent.
-    stale: u32,
-    told_halt: Option<Halt>,
+    commits: Commits,
+    news: News,
 }
 
 /// What the core wants next.
@@ -228,14 +208,8 @@ pub async fn run<A: VideoApi, S: EventSink>(
         generations: HashMap::new(),
         slots: Semaphore::new(0),
         calls: FuturesUnordered::new(),
-        batch: Vec::new(),
-        intents: Vec::new(),
-        commit: None,
-        committing: Vec::new(),
-        told_pause: None,
-        told_allowed: schedule.allowed(),
-        stale: 0,
-        told_halt: None,
+        commits: Commits::default(),
+        news: News::new(&schedule),
         schedule,
         clock,
     };
@@ -282,8 +256,9 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            let to_commit = self.commit.is_none() && (!self.batch.is_empty() || self.ear.is_waited_for());
-            let finished = decided == Decided::Finished && self.commit.is_none() && !to_commit;
+            let to_commit = self.commits.under_way.is_none()
+                && (!self.commits.batch.is_empty() || self.ear.is_waited_for());
+            let finished = decided == Decided::Finished && self.commits.under_way.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
             }
@@ -298,11 +273,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             // Slow input and slow disks stop virtual time: it moves only where the queue has
             // nothing more to give or there is no slot to take it.
             let admitting = admitting && self.slots.available_permits() > 0;
-            let time_may_move = self.commit.is_none() && !to_commit && !finished && !admitting;
+            let time_may_move = self.commits.under_way.is_none() && !to_commit && !finished && !admitting;
             let clock = &self.clock;
             let woken = tokio::select! {
                 biased;
-                result = awaited(&mut self.commit), if self.commit.is_some() => Woken::Committed(result),
+                result = awaited(&mut self.commits.under_way), if self.commits.under_way.is_some() => Woken::Committed(result),
                 Some(answer) = self.calls.next() => Woken::Answered(answer),
                 row = unconstrained(admit(&self.slots, queue)), if admitting => Woken::Queue(row),
                 told = self.desk.next() => Woken::Downloads(told),
@@ -316,7 +291,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             let now = self.clock.now();
             match woken {
                 Woken::Committed(result) => {
-                    self.commit = None;
+                    self.commits.under_way = None;
                     let Committed { changes, trouble, found } =
                         result.inspect_err(|_| self.tell_unwritten())?;
                     // First of all: what waited for this commit is then not sent.
@@ -375,7 +350,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             };
             match action {
                 Action::Submit { sample, attempt, permit } => {
-                    self.intents.push(Intent { sample, attempt, permit });
+                    self.commits.intents.push(Intent { sample, attempt, permit });
                 }
                 Action::Poll { sample, task } => {
                     self.books.request(now);
@@ -404,67 +379,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     }
 
     fn decided(&mut self, decided: Decided) -> Decided {
-        self.batch.append(&mut self.schedule.take_changes());
+        self.commits.batch.append(&mut self.schedule.take_changes());
         decided
-    }
-
-    /// Starts a commit of what has gathered, unless one is under way.
-    fn start_commit(&mut self) {
-        if self.commit.is_some() {
-            return;
-        }
-        let look_up = self.ear.commit(!self.batch.is_empty());
-        if !self.batch.is_empty() || look_up.is_some() {
-            if let Some(learned) = self.schedule.learned_to_keep(self.clock.now()) {
-                self.writer.remember(learned);
-            }
-            let batch = std::mem::take(&mut self.batch);
-            self.committing = std::mem::take(&mut self.intents);
-            self.commit = Some(Box::pin(self.writer.commit_and_look_up(batch, look_up)));
-        }
-    }
-
-    /// Names on the log the tasks that were bought after the last commit, when there will be no other.
-    fn tell_unwritten(&mut self) {
-        self.batch.append(&mut self.schedule.take_changes());
-        tell_what_is_lost(&self.batch);
-    }
-
-    /// What is durable now: tells it, and sends the submissions that waited for it.
-    fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
-        self.ear.committed();
-        for change in changes {
-            self.books.changed(change);
-            if matches!(change.transition, Transition::Ended { .. }) {
-                self.generations.remove(&change.sample);
-            }
-            self.tell(&RunEvent::Changed(change));
-        }
-        for intent in std::mem::take(&mut self.committing) {
-            self.send(intent)?;
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, intent: Intent) -> Result<(), EngineError> {
-        let Intent { sample, attempt, permit } = intent;
-        let now = self.clock.now();
-        let stale = now.since(permit) > STALE_PERMIT;
-        self.stale = if stale { self.stale.saturating_add(1) } else { 0 };
-        if self.stale == STALE_WORTH_TELLING {
-            tracing::warn!(
-                "commits to the state file take so long that permits to send grow stale: is its disk slow?"
-            );
-        }
-        if stale || self.schedule.halt().is_some() {
-            self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
-            return Ok(());
-        }
-        let generation = self.generations.get(&sample).cloned().ok_or(EngineError::NoRequest(sample))?;
-        self.books.request(now);
-        let submission = self.api.submit(generation, self.ear.address(sample, attempt));
-        self.calls.push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
-        Ok(())
     }
 
     fn answered(&mut self, answer: Answer) -> Result<(), EngineError> {
@@ -493,39 +409,5 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             }
         };
         Ok(self.schedule.handle(event, now)?)
-    }
-
-    /// Tells a pause, what is allowed, and a halt once each, when they begin.
-    fn tell_news(&mut self) {
-        let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
-        if let Some((until, failure)) = pause
-            && self.told_pause != Some(until)
-        {
-            self.told_pause = Some(until);
-            self.tell(&RunEvent::Paused { until, failure: &failure });
-        }
-        let allowed = self.schedule.allowed();
-        if self.told_allowed != allowed {
-            self.told_allowed = allowed;
-            let (requests_per_minute, concurrent_tasks) = allowed;
-            self.tell(&RunEvent::Allowed { requests_per_minute, concurrent_tasks });
-        }
-        let halt = self.schedule.halt();
-        if self.told_halt.as_ref() != halt
-            && let Some(halt) = halt.cloned()
-        {
-            self.told_halt = Some(halt.clone());
-            self.tell(&RunEvent::BuyingStopped(&halt));
-        }
-    }
-
-    fn progress(&mut self) -> Progress {
-        let callbacks = self.ear.standing();
-        Progress { callbacks, ..self.books.progress(&self.schedule, self.clock.now()) }
-    }
-
-    fn tell(&mut self, event: &RunEvent<'_>) {
-        let progress = self.progress();
-        self.sink.notice(event, &progress);
     }
 }

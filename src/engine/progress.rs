@@ -132,6 +132,7 @@ impl Books {
             requests_last_minute: self.sent.total(now),
             oldest_task: self.alive.first().map(|(accepted, _)| *accepted),
             buying: schedule.halt().is_none(),
+            awaited: schedule.awaited_doubts(),
             ..self.counts
         }
     }

@@ -3,7 +3,7 @@
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
-use super::Commit;
+use super::commits::Commit;
 use crate::clock::Clock;
 use crate::job::Stamp;
 use crate::store::{Committed, WriterError};

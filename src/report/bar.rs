@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::estimate::Outlook;
 use super::screen::Screen;
 use super::standing;
-use super::wording::{Count, HaltReason, Span, lost, uncalled};
+use super::wording::{Count, HaltReason, Span, lost, settling, uncalled};
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless::one_line;
 use crate::job::{Failure, Stamp};
@@ -173,6 +173,11 @@ impl EventSink for Bar {
             RunEvent::Uncalled { ends } => {
                 self.show_notice(&uncalled(*ends));
             }
+            RunEvent::DoubtsAwaited(doubts) => {
+                // How long still is told by the line above.
+                self.paused_until = Some(doubts.until);
+                self.show_notice(&settling(doubts));
+            }
             RunEvent::BuyingStopped(halt) => {
                 self.paused_until = None;
                 self.show_notice(&format!("buying stopped: {}", HaltReason(halt)));
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
     use crate::event::Downloads;
     use crate::job::{FailureKind, Limits, Status, Usd};
-    use crate::schedule::Halt;
+    use crate::schedule::{Awaited, Halt};
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
     use std::io::{self, Write};
 
@@ -330,6 +335,25 @@ mod tests {
         bar.notice(&RunEvent::Heartbeat, &large);
         let lines = drawn(&terminal, &bar);
         assert_eq!(lines.lines().count(), 3, "{lines}");
+    }
+
+    #[test]
+    fn a_wait_for_doubts_is_told_with_how_long_it_may_last() {
+        let (terminal, _screen, mut bar) = terminal(80);
+        let until = Stamp::from_millis(1_801_000);
+        let waiting = |second: u64| Progress {
+            awaited: Some(Awaited { doubts: 2, until }),
+            running: 0,
+            submitting: 0,
+            requests_last_minute: 0,
+            ..Progress { now: Stamp::from_millis(second * 1_000), ..middle() }
+        };
+        bar.notice(&RunEvent::DoubtsAwaited(Awaited { doubts: 2, until }), &waiting(200));
+        let begins = drawn(&terminal, &bar);
+        bar.notice(&RunEvent::Heartbeat, &waiting(1_760));
+        let ends = drawn(&terminal, &bar);
+        bar.notice(&RunEvent::Heartbeat, &Progress { now: until, ..middle() });
+        insta::assert_snapshot!([begins, ends, drawn(&terminal, &bar)].join("\n\n"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::event::{EventSink, Progress, RunEvent};
-use crate::job::{Status, Tally, Usd};
+use crate::job::{Stamp, Status, Tally, Usd};
 use crate::schedule::Halt;
 
 /// A sink that keeps what the end of a run is told from; its size does not grow with the run.
@@ -22,6 +22,8 @@ pub struct Digest {
     pub bought_by_then: Usd,
     /// The last reason why buying stopped.
     pub halt: Option<Halt>,
+    /// Until when doubts were to be waited for, if they were.
+    pub awaited_until: Option<Stamp>,
 }
 
 impl Digest {
@@ -42,6 +44,7 @@ impl EventSink for Digest {
                 self.last_balance = Some(*left);
                 self.bought_by_then = progress.bought_now;
             }
+            RunEvent::DoubtsAwaited(awaited) => self.awaited_until = Some(awaited.until),
             RunEvent::BuyingStopped(halt) => self.halt = Some((*halt).clone()),
             RunEvent::Changed(_)
             | RunEvent::Paused { .. }

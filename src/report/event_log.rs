@@ -15,7 +15,7 @@ use super::digest::Counts;
 use super::wording::{HaltReason, halt_word, hex};
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Attempt, Failure, FailureKind, Outcome, SampleId, Stamp, Status, TaskId, UnixMillis, Usd};
-use crate::schedule::{Change, Transition};
+use crate::schedule::{Awaited, Change, Transition};
 
 /// Lines that may wait for a slow reader: some ten megabytes, a minute of the fastest real run.
 const BACKLOG: usize = 65_536;
@@ -81,6 +81,12 @@ enum Body<'a> {
     CalledBack { sample: SampleId, attempt: Attempt, result: &'static str },
     /// No callback has come yet, and so many were expected.
     Uncalled { ends: u64 },
+    /// Only submissions in doubt are waited for, which a callback may settle.
+    DoubtsAwaited {
+        doubts: u32,
+        #[serde(serialize_with = "with_millis")]
+        until: UnixMillis,
+    },
     /// What the account has left.
     Balance { balance_usd: Usd },
     /// Nothing more is bought.
@@ -172,6 +178,9 @@ impl<'a> Body<'a> {
                 Self::CalledBack { sample: *sample, attempt: *attempt, result: heard.as_str() }
             }
             RunEvent::Uncalled { ends } => Self::Uncalled { ends: *ends },
+            RunEvent::DoubtsAwaited(Awaited { doubts, until }) => {
+                Self::DoubtsAwaited { doubts: *doubts, until: birth.at(*until) }
+            }
             RunEvent::Heartbeat => return None,
             RunEvent::Finished => Self::Finished {
                 counts: Counts(progress.tally),
@@ -255,6 +264,7 @@ fn seconds(created: Option<UnixMillis>, completed: Option<UnixMillis>) -> Option
 /// | `poll_failed` | `sample`, error fields |
 /// | `called_back` | `sample`, `attempt`, `result` (`ended`, `settled` a doubt, `early`, `odd`, `nothing`) |
 /// | `uncalled` | `ends` (found by looks, while no callback has come at all) |
+/// | `doubts_awaited` | `doubts` (submissions that a callback may settle; nothing else is left), `until` at most |
 /// | `balance` | `balance_usd` |
 /// | `buying_stopped` | `reason` (a word, as [`super::Stop::reason`]), `message` |
 /// | `saved` | `sample`, `part` (of the task's videos, from 1), `file` (its name at its place), `bytes`, `sha256` |
@@ -359,6 +369,7 @@ impl EventSink for EventLog {
                 | RunEvent::PollFailed { .. }
                 | RunEvent::CalledBack { .. }
                 | RunEvent::Uncalled { .. }
+                | RunEvent::DoubtsAwaited(_)
                 | RunEvent::Balance(_)
                 | RunEvent::BuyingStopped(_)
                 | RunEvent::Download(_)
@@ -399,6 +410,20 @@ mod tests {
             assert!(object["time"].is_string() && object["event"].is_string(), "{line}");
         }
         insta::assert_snapshot!(sheet.text());
+    }
+
+    #[test]
+    fn a_wait_for_doubts_is_a_line() {
+        let sheet = Sheet::default();
+        let mut log = EventLog::new(sheet.clone(), script::BIRTH, WhenFull::Drop).unwrap();
+        let awaited = Awaited { doubts: 3, until: Stamp::from_millis(1_000) };
+        log.notice(&RunEvent::DoubtsAwaited(awaited), &Progress::default());
+        drop(log);
+        let line: serde_json::Value = serde_json::from_str(&sheet.text()).unwrap();
+        let expected = serde_json::json!({
+            "time": "2026-11-24T03:58:19.000Z", "event": "doubts_awaited", "doubts": 3, "until": "2026-11-24T03:58:20.000Z",
+        });
+        assert_eq!(line, expected);
     }
 
     /// Says when a write begins, and lets none through before it is told to.

@@ -57,6 +57,7 @@ impl<W: Write> EventSink for Fetching<W> {
             | RunEvent::PollFailed { .. }
             | RunEvent::CalledBack { .. }
             | RunEvent::Uncalled { .. }
+            | RunEvent::DoubtsAwaited(_)
             | RunEvent::Balance(_)
             | RunEvent::BuyingStopped(_)
             | RunEvent::GenerationOver

@@ -20,7 +20,7 @@ use super::wording::HaltReason;
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::harmless;
 use crate::job::{Outcome, SampleId};
-use crate::schedule::{Change, Transition};
+use crate::schedule::{Awaited, Change, Transition};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +132,10 @@ impl EventSink for LoggedEvents {
             }
             // Said by what a person sees of the run.
             RunEvent::Uncalled { ends } => info!(ends, "ends found by looks, and no callback yet"),
+            RunEvent::DoubtsAwaited(Awaited { doubts, until }) => {
+                let seconds = until.since(progress.now).as_secs_f64();
+                info!(doubts, seconds, "waiting for callbacks that may settle submissions in doubt");
+            }
             RunEvent::Balance(left) => info!(usd = %left, "balance"),
             RunEvent::BuyingStopped(halt) => info!(reason = %HaltReason(halt), "buying stopped"),
             RunEvent::Download(event) => log_download(event),

@@ -153,6 +153,7 @@ impl EventSink for Metrics {
             RunEvent::BuyingStopped(halt) => figures.halt = Some(halt_word(halt)),
             RunEvent::Download(_) | RunEvent::CalledBack { .. } | RunEvent::Uncalled { .. } => return,
             RunEvent::Started { .. }
+            | RunEvent::DoubtsAwaited(_)
             | RunEvent::GenerationOver
             | RunEvent::Heartbeat
             | RunEvent::Finished => {}

@@ -17,6 +17,9 @@ pub(super) fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<
         step(go_on(digest.halt.as_ref(), pending, in_flight), None);
     } else if timed_out > 0 {
         step(format!("ask once more for {}, already paid for", Of(timed_out, "late video")), None);
+    } else if count(Status::Unknown) > 0 && digest.awaited_until.is_some_and(|until| digest.last.now < until) {
+        let doubts = Of(count(Status::Unknown), "doubtful sample");
+        step(format!("wait on for {doubts}, which a callback may settle"), None);
     }
     let left = facts.delivered.as_ref().map_or(facts.links.samples, |delivered| delivered.left);
     if left > 0 && !facts.simulated {

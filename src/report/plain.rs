@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::estimate::Outlook;
 use super::standing;
-use super::wording::{Count, HaltReason, Of, Span, lost, uncalled};
+use super::wording::{Count, HaltReason, Of, Span, awaited, lost, uncalled};
 use crate::clock::Clock;
 use crate::event::{DownloadEvent, EventSink, Progress, RunEvent};
 use crate::job::{Outcome, Stamp};
@@ -145,6 +145,7 @@ impl<W: Write> EventSink for Plain<W> {
                 self.line(progress, &text);
             }
             RunEvent::Uncalled { ends } => self.line(progress, &uncalled(*ends)),
+            RunEvent::DoubtsAwaited(doubts) => self.line(progress, &awaited(doubts, progress.now)),
             RunEvent::BuyingStopped(halt) => {
                 self.line(progress, &format!("buying stopped: {}", HaltReason(halt)));
             }
@@ -205,6 +206,34 @@ mod tests {
     #[test]
     fn a_run_told_by_its_share() {
         insta::assert_snapshot!(lines(Interval::Percent(NonZeroU32::new(25).unwrap())));
+    }
+
+    #[test]
+    fn a_wait_for_doubts_is_told_when_it_begins_and_with_every_line() {
+        let mut out = Vec::new();
+        let half_a_minute = Interval::Time(Duration::from_secs(30));
+        let mut plain = Plain::new(&mut out, half_a_minute, Outlook::new(script::LIMITS, 0));
+        let awaited = crate::schedule::Awaited { doubts: 1, until: Stamp::from_millis(1_862_000) };
+        let at = |second: u64| Progress {
+            now: Stamp::from_millis(second * 1_000),
+            awaited: Some(awaited),
+            ended: 1,
+            ..Progress::default()
+        };
+        plain.notice(&RunEvent::Started { restored: 0 }, &Progress::default());
+        plain.notice(&RunEvent::DoubtsAwaited(awaited), &at(62));
+        plain.notice(&RunEvent::Heartbeat, &at(92));
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "[1 m 02 s] waiting up to 30 m for 1 submission in doubt: a callback may settle it; Ctrl-C ends \
+                 the wait, the next run goes on",
+                "[1 m 32 s] 0 of 0: 0 done, 0 in flight, 0 requests/min, $0.00 spent, up to 29 m 30 s for 1 in \
+                 doubt",
+            ]
+        );
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 
 use super::estimate::Outlook;
-use super::wording::{About, Bytes, Count, Money};
+use super::wording::{About, Bytes, Count, Money, Span};
 use crate::event::{Downloads, Progress};
 use crate::job::Status;
+use crate::schedule::Awaited;
 
 /// Statuses a person means by `failed` while a run goes on; the summary tells them apart.
 const FAILED: [Status; 4] = [Status::Failed, Status::Rejected, Status::TimedOut, Status::Lost];
@@ -73,7 +74,10 @@ pub(super) fn pace(progress: &Progress, outlook: &Outlook) -> String {
     let requests = Count(progress.requests_last_minute.into());
     let mut clause = format!("{requests} requests/min, {} spent", Money(progress.spent));
     let left = outlook.left(progress);
-    if left.is_zero() {
+    if let Some(Awaited { doubts, until }) = progress.awaited {
+        let (wait, doubts) = (Span(until.since(progress.now)), Count(doubts.into()));
+        let _ = write!(clause, ", up to {wait} for {doubts} in doubt");
+    } else if left.is_zero() {
         clause.push_str(", nearly done");
     } else {
         let _ = write!(clause, ", {} left", About(left));

@@ -385,6 +385,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_for_doubts_can_be_gone_on_with_while_they_may_be_settled() {
+        let next = |until: u64, tried: &[(Status, u64)]| {
+            let stopped = Digest {
+                awaited_until: Some(Stamp::from_millis(until)),
+                ..digest(tried, Some(Halt::Interrupted))
+            };
+            let steps = Summary::new(&stopped, facts(&[], 130)).next;
+            steps.into_iter().map(|NextStep { what, command }| format!("{what}: {command}")).collect::<Vec<_>>()
+        };
+        let doubts = [(Status::Succeeded, 7), (Status::Unknown, 2)];
+        let wait_on = "wait on for 2 doubtful samples, which a callback may settle: batchveo run prompts.csv";
+        assert_eq!(next(258_201, &doubts)[0], wait_on);
+        for (until, tried) in [(258_200, &doubts[..]), (258_201, &doubts[..1])] {
+            assert!(!next(until, tried).iter().any(|step| step.contains("wait on")), "{until}");
+        }
+    }
+
+    #[test]
     fn the_money_ran_out() {
         let mut digest = Digest::default();
         script::play(&mut digest);

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::event::Callbacks;
-use crate::job::Usd;
-use crate::schedule::Halt;
+use crate::job::{Stamp, Usd};
+use crate::schedule::{Awaited, Halt};
 
 /// A whole number with separators: `1,649`.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,22 @@ pub(super) fn uncalled(ends: u64) -> String {
          Ask for its /healthz from outside, and see whether the proxy keeps the query",
         Of(ends, "end")
     )
+}
+
+/// That only doubts are left, how long that may take, and how to do without.
+pub(super) fn awaited(awaited: &Awaited, now: Stamp) -> String {
+    format!(
+        "waiting up to {} for {} in doubt: {}",
+        Span(awaited.until.since(now)),
+        Of(awaited.doubts.into(), "submission"),
+        settling(awaited),
+    )
+}
+
+/// What may end a wait for doubts.
+pub(super) fn settling(awaited: &Awaited) -> String {
+    let them = if awaited.doubts == 1 { "it" } else { "them" };
+    format!("a callback may settle {them}; Ctrl-C ends the wait, the next run goes on")
 }
 
 /// `bytes` as hexadecimal digits, as `sha256sum` prints them.

@@ -7,7 +7,25 @@ use super::cadence::Sight;
 use super::{Entry, IllegalEvent, Phase, Schedule, Transition, Watch};
 use crate::job::{Attempt, Failure, Outcome, SampleId, Stamp, TaskId};
 
+/// Doubts that are all that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// How many.
+    pub doubts: u32,
+    /// When the last of their tasks cannot be alive any more.
+    pub until: Stamp,
+}
+
 impl Schedule {
+    /// The doubts that a callback may settle, where nothing else is left to do.
+    #[must_use]
+    pub fn awaited_doubts(&self) -> Option<Awaited> {
+        let (since, _) = self.doubts.last().filter(|_| self.config.called_back)?;
+        let only_doubts = self.is_finished_when(true) && !self.is_finished();
+        let doubts = u32::try_from(self.doubts.len()).unwrap_or(u32::MAX);
+        only_doubts.then(|| Awaited { doubts, until: *since + self.doubts_last() })
+    }
+
     /// The submission made at `since` may or may not have been accepted: the sample ends, and its
     /// slot counts until a task of that age could not be alive.
     pub(super) fn doubt(&mut self, id: SampleId, since: Stamp, failure: Failure, now: Stamp) {

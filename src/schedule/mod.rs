@@ -38,6 +38,7 @@ use std::time::Duration;
 
 pub use callbacks::Heard;
 pub use config::*;
+pub use doubts::Awaited;
 pub use last_minute::LastMinute;
 pub use protocol::{Action, Change, Entry, Event, Halt, Restored, Step, Stored, Transition};
 
@@ -527,11 +528,14 @@ impl Schedule {
     /// Whether nothing will ever be left to do. Doubts are held and not waited for, unless a callback may
     /// settle them: then for as long as their tasks could be alive.
     fn is_finished(&self) -> bool {
+        self.is_finished_when(self.doubts.is_empty() || !self.config.called_back)
+    }
+
+    fn is_finished_when(&self, nothing_hoped: bool) -> bool {
         if self.leaving {
             return true;
         }
         let nothing_sent = self.submitting == 0;
-        let nothing_hoped = self.doubts.is_empty() || !self.config.called_back;
         match &self.halt {
             Some(halt) if halt.leaves_tasks() => nothing_sent,
             Some(_) => {

@@ -284,8 +284,7 @@ impl Destination {
     const fn peer(&self) -> Peer {
         match self {
             Self::Simulator { .. } => Peer::Simulator,
-            Self::Api { base_url, .. } if base_url.is_loopback() => Peer::Loopback,
-            Self::Api { .. } => Peer::Remote,
+            Self::Api { base_url, .. } => Peer::at(base_url),
         }
     }
 }

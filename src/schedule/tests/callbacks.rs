@@ -193,6 +193,44 @@ fn a_doubt_is_settled_by_its_callback() {
 }
 
 #[test]
+fn doubts_that_are_all_that_is_left_are_awaited() {
+    let in_doubt = |called_back| {
+        let mut core = core(Config { called_back, ..vendor() });
+        admit_many(&mut core, 2);
+        assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, SECONDS(1))).len(), 2);
+        answer(&mut core, Submitted::InDoubt(failure(FailureKind::Doubt)), SECONDS(2));
+        core.handle(Event::QueueEnded, SECONDS(2)).unwrap();
+        actions(&mut core, SECONDS(2), SECONDS(2));
+        assert_eq!(core.awaited_doubts(), None, "the other submission is not answered");
+        let doubt = Submitted::InDoubt(failure(FailureKind::Doubt));
+        core.handle(Event::Submitted { sample: SampleId(2), attempt: FIRST, answer: doubt }, SECONDS(3))
+            .unwrap();
+        core
+    };
+    let mut core = in_doubt(false);
+    assert_eq!((core.awaited_doubts(), core.poll(SECONDS(3))), (None, Step::Finished), "nobody calls");
+
+    // One is settled by a callback that tells an end, the other by its age.
+    let mut core = in_doubt(true);
+    let awaited = core.awaited_doubts().unwrap();
+    assert_eq!(awaited.doubts, 2);
+    core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(60));
+    assert_eq!(core.awaited_doubts().map(|awaited| awaited.doubts), Some(1));
+    assert_eq!(core.poll(SECONDS(61)), Step::WakeAt(awaited.until));
+    assert_eq!((core.poll(awaited.until), core.awaited_doubts()), (Step::Finished, None));
+
+    // Who interrupts, or allows so much time, waits no longer.
+    let mut core = in_doubt(true);
+    core.handle(Event::StopBuying(Halt::Interrupted), SECONDS(60)).unwrap();
+    assert_eq!((core.poll(SECONDS(60)), core.awaited_doubts()), (Step::Finished, None));
+    let mut core = in_doubt(true);
+    core.config.max_duration = Some(Duration::from_mins(1));
+    assert_eq!(core.poll(SECONDS(50)), Step::WakeAt(SECONDS(60)));
+    assert_eq!(core.poll(SECONDS(60)), Step::Finished);
+    assert_eq!(core.halt(), Some(&Halt::TimeUp));
+}
+
+#[test]
 fn looks_sweep_where_callbacks_are_expected() {
     let looks_of = |called_back| {
         let mut core = core(Config { called_back, cadence: Cadence::Learned, ..vendor() });

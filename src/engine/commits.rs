@@ -1,0 +1,102 @@
+//! The engine's side of commits: what goes into the next one, and what is done when it is durable.
+//!
+//! At most one is under way. A submission is sent when the commit with its intent ends, unless its permit
+//! has grown stale meanwhile.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::{Answer, Engine, EngineError};
+use crate::api::VideoApi;
+use crate::event::{EventSink, RunEvent};
+use crate::job::{Attempt, SampleId, Stamp};
+use crate::schedule::gate::STALE_PERMIT;
+use crate::schedule::{Change, Event, Transition};
+use crate::store::{Committed, WriterError, tell_what_is_lost};
+
+/// Submissions in a row that waited too long for the disk to be sent, after which that is told.
+const STALE_WORTH_TELLING: u32 = 100;
+
+pub(super) type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
+
+/// A submission that waits for its intent to be durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intent {
+    pub(super) sample: SampleId,
+    pub(super) attempt: Attempt,
+    pub(super) permit: Stamp,
+}
+
+/// What the engine keeps of commits.
+#[derive(Default)]
+pub(super) struct Commits {
+    /// Changes for the next one, and the submissions that wait for it.
+    pub(super) batch: Vec<Change>,
+    pub(super) intents: Vec<Intent>,
+    pub(super) under_way: Option<Commit>,
+    /// The submissions that wait for the one under way.
+    awaiting: Vec<Intent>,
+    /// Submissions in a row that waited too long for the disk to be sent.
+    stale: u32,
+}
+
+impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
+    /// Starts a commit of what has gathered, unless one is under way.
+    pub(super) fn start_commit(&mut self) {
+        if self.commits.under_way.is_some() {
+            return;
+        }
+        let look_up = self.ear.commit(!self.commits.batch.is_empty());
+        if !self.commits.batch.is_empty() || look_up.is_some() {
+            if let Some(learned) = self.schedule.learned_to_keep(self.clock.now()) {
+                self.writer.remember(learned);
+            }
+            let batch = std::mem::take(&mut self.commits.batch);
+            self.commits.awaiting = std::mem::take(&mut self.commits.intents);
+            self.commits.under_way = Some(Box::pin(self.writer.commit_and_look_up(batch, look_up)));
+        }
+    }
+
+    /// Names on the log the tasks that were bought after the last commit, when there will be no other.
+    pub(super) fn tell_unwritten(&mut self) {
+        self.commits.batch.append(&mut self.schedule.take_changes());
+        tell_what_is_lost(&self.commits.batch);
+    }
+
+    /// What is durable now: tells it, and sends the submissions that waited for it.
+    pub(super) fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
+        self.ear.committed();
+        for change in changes {
+            self.books.changed(change);
+            if matches!(change.transition, Transition::Ended { .. }) {
+                self.generations.remove(&change.sample);
+            }
+            self.tell(&RunEvent::Changed(change));
+        }
+        for intent in std::mem::take(&mut self.commits.awaiting) {
+            self.send(intent)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, intent: Intent) -> Result<(), EngineError> {
+        let Intent { sample, attempt, permit } = intent;
+        let now = self.clock.now();
+        let stale = now.since(permit) > STALE_PERMIT;
+        self.commits.stale = if stale { self.commits.stale.saturating_add(1) } else { 0 };
+        if self.commits.stale == STALE_WORTH_TELLING {
+            tracing::warn!(
+                "commits to the state file take so long that permits to send grow stale: is its disk slow?"
+            );
+        }
+        if stale || self.schedule.halt().is_some() {
+            self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
+            return Ok(());
+        }
+        let generation = self.generations.get(&sample).cloned().ok_or(EngineError::NoRequest(sample))?;
+        self.books.request(now);
+        let submission = self.api.submit(generation, self.ear.address(sample, attempt));
+        self.calls.push(Box::pin(async move { Answer::Submitted(sample, attempt, submission.await) }));
+        Ok(())
+    }
+}
