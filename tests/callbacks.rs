@@ -303,3 +303,44 @@ fn an_address_alone_is_passed_on_and_a_port_in_use_buys_nothing() {
     assert_eq!(api.tasks(1)[0].url(), url);
     run.kill();
 }
+
+#[cfg(unix)]
+#[test]
+fn a_wait_for_doubts_is_told_and_ends_when_asked_to() {
+    let folder = Folder::new();
+    folder.write("p.csv", "id,prompt\na,doubt\nb,doubt\n");
+    let api = Api::open();
+    let listen = free_address();
+    let told = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
+    let start = |name: &str, rest: &str| {
+        let line = line(&api, listen, rest).replace("--progress none", "--progress plain");
+        let log = std::fs::File::create(folder.path(name)).unwrap();
+        folder.command(&line, &KEYED).stderr(log).stdout(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let begins = "waiting up to 30 m";
+    let waits =
+        "for 2 submissions in doubt: a callback may settle them; Ctrl-C ends the wait, the next run goes on";
+    for (name, signal, code) in [("first.txt", "-INT", 130), ("second.txt", "-TERM", 143)] {
+        let mut run = start(name, "");
+        folder.wait_for_text(name, begins);
+        let pid = run.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert_eq!(run.wait().unwrap().code(), Some(code), "{}", told(name));
+        let told = told(name);
+        assert!(told.contains(waits) && told.contains("buying stopped: interrupted"), "{told}");
+        assert!(told.contains("wait on for 2 doubtful samples"), "{told}");
+    }
+    let mut run = start("third.txt", "--max-duration 1s");
+    assert_eq!(run.wait().unwrap().code(), Some(3), "{}", told("third.txt"));
+    assert!(told("third.txt").contains(begins), "{}", told("third.txt"));
+
+    // The next run goes on, and a callback settles each; the submissions were made once.
+    let mut run = start("last.txt", "");
+    folder.wait_for_text("last.txt", begins);
+    for task in api.tasks(2) {
+        assert_eq!(post(task.url(), &task.end("success")), 200);
+    }
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{}", told("last.txt"));
+    let books = api.books.lock().unwrap();
+    assert_eq!((books.tasks.len(), books.looks), (2, 0));
+}

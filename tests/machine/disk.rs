@@ -89,6 +89,29 @@ fn on_a_full_disk_nothing_more_is_bought_and_nothing_bought_is_lost() {
 }
 
 #[test]
+fn on_a_full_disk_no_callback_is_acknowledged_that_is_not_written_down() {
+    let folder = Folder::new();
+    let Some(disk) = Disk::mount(folder.path("disk"), 32) else { return };
+    folder.write_sheet("p.csv", ROWS);
+    let server = Server::start(&folder, "--time-scale 400");
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let called = format!("{FILES} --callback-url http://{listen}/veo --callback-listen {listen}");
+    let run = Noted::start(&folder, &against(&server, 400, &called));
+    server.wait_for("accepted", 100);
+    // Nobody gives the room that was set aside back any more: there is none.
+    let filler = disk.fill();
+    fs::remove_file(folder.path("disk/p.db.reserve")).unwrap();
+    fill(&filler);
+    let (code, told) = run.end(&folder);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("takes no more"), "{told}");
+    fs::remove_file(filler).unwrap();
+    let callbacks = &server.judge()["callbacks"];
+    let acknowledged = callbacks["acknowledged"].as_u64().unwrap();
+    assert!(acknowledged > 0 && acknowledged <= succeeded(&folder), "{callbacks} {}", succeeded(&folder));
+}
+
+#[test]
 fn a_disk_that_stays_full_ends_the_run_and_the_next_finds_what_is_in_flight() {
     let folder = Folder::new();
     let Some(disk) = Disk::mount(folder.path("disk"), 32) else { return };
