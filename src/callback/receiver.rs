@@ -28,7 +28,7 @@ use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::{Arrival, Inbox, Receipt, Refusals, TurnedAway};
 use crate::veo;
@@ -41,6 +41,8 @@ const LONGEST_BODY: usize = 64 << 10;
 struct Bounds {
     /// Connections at once. Others wait in the system's queue.
     connections: usize,
+    /// For the head of a request: whoever has not said by then what it wants makes room for others.
+    head_within: Duration,
     /// For the body of a request.
     read_within: Duration,
     /// For an arrival to be durable.
@@ -50,10 +52,11 @@ struct Bounds {
 }
 
 /// 256 connections: the vendor's for 1,000 tasks that end together, and strangers'. The vendor waits for
-/// 30 s. A commit takes milliseconds; an answer to a submission, which an early callback waits for, may
+/// 30 s, so that a thousand silent strangers keep none of its callbacks out. A commit takes milliseconds; an answer to a submission, which an early callback waits for, may
 /// take longer than 8 s, and then the callback is brought again.
 const BOUNDS: Bounds = Bounds {
     connections: 256,
+    head_within: Duration::from_secs(5),
     read_within: Duration::from_secs(10),
     settled_within: Duration::from_secs(8),
     connection_lasts: Duration::from_secs(20),
@@ -108,7 +111,7 @@ impl Receiver {
         let work = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = axum::serve(Door { listener, room, lasts: bounds.connection_lasts }, pages) => {}
+                    _ = axum::serve(Door { listener, room, bounds }, pages) => {}
                     _ = stopped => {}
                 }
             });
@@ -189,7 +192,7 @@ fn is_too_long(error: &axum::Error) -> bool {
 struct Door {
     listener: tokio::net::TcpListener,
     room: Arc<Semaphore>,
-    lasts: Duration,
+    bounds: Bounds,
 }
 
 impl Listener for Door {
@@ -206,8 +209,10 @@ impl Listener for Door {
             };
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let ends = Box::pin(tokio::time::sleep(self.lasts));
-                    return (Visit { stream, ends, _room: room }, from);
+                    let Bounds { head_within, connection_lasts, .. } = self.bounds;
+                    let ends = Box::pin(tokio::time::sleep(head_within));
+                    let last = ends.deadline() + connection_lasts.saturating_sub(head_within);
+                    return (Visit { stream, ends, last, line_ends: 0, _room: room }, from);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection for a callback is not taken");
@@ -226,6 +231,10 @@ impl Listener for Door {
 struct Visit {
     stream: TcpStream,
     ends: Pin<Box<Sleep>>,
+    /// When it ends if a head comes in time.
+    last: Instant,
+    /// Ends of lines in a row, until two of them have ended the head.
+    line_ends: u8,
     _room: OwnedSemaphorePermit,
 }
 
@@ -234,6 +243,20 @@ impl Visit {
         match self.ends.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                _ if self.line_ends == 2 => return,
+                b'\r' => {}
+                b'\n' => self.line_ends += 1,
+                _ => self.line_ends = 0,
+            }
+            if self.line_ends == 2 {
+                self.ends.as_mut().reset(self.last);
+            }
         }
     }
 }
@@ -245,7 +268,10 @@ impl AsyncRead for Visit {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.hear(&buffer.filled()[before..]);
+        read
     }
 }
 
@@ -278,6 +304,7 @@ mod tests {
 
     const BRIEF: Bounds = Bounds {
         connections: 2,
+        head_within: Duration::from_millis(150),
         read_within: Duration::from_millis(150),
         settled_within: Duration::from_millis(150),
         connection_lasts: Duration::from_millis(400),
@@ -333,6 +360,31 @@ mod tests {
         assert_eq!(status(listening.post("/", 0, "")), Some(404), "after them");
         drop(silent);
         assert_eq!(listening.refusals.count(), 1);
+    }
+
+    #[test]
+    fn who_says_nothing_makes_room_before_who_says_it_slowly() {
+        let patient = Duration::from_mins(1);
+        let bounds = Bounds {
+            read_within: patient,
+            settled_within: Duration::ZERO,
+            connection_lasts: patient,
+            ..BRIEF
+        };
+        let listening = listening(bounds);
+        // A head in pieces, and a body that comes when the time for a head is long over.
+        let Listening { target, .. } = &listening;
+        let mut slow = listening.send(&format!("POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"));
+        slow.write_all(b"\r").unwrap();
+        slow.write_all(b"\n{").unwrap();
+        let mut silent = listening.send("POST / HTTP/1.1\r\nhost: x\r\n");
+        silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        match silent.read(&mut [0; 1]) {
+            Ok(length) => assert_eq!(length, 0, "an answer to half a head"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "it is kept"),
+        }
+        slow.write_all(b"}").unwrap();
+        assert_eq!(status(slow), Some(503));
     }
 
     #[test]
