@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use batchveo::api::{Balance, CallbackUrl, Polled, Stage, Submitted, VideoApi};
+use batchveo::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use batchveo::batch::{Batch, BatchError, Finished, Run};
 use batchveo::clock::Clock;
 use batchveo::engine::{FromDownloads, MESSAGES_WAITING};
@@ -461,7 +461,8 @@ async fn downloads_are_served_to_the_last_and_the_run_ends_with_them() {
     assert_eq!(finished.progress.downloads.map(|downloads| downloads.saved), Some(1));
     let looks: Vec<_> = answers.into_iter().map(|answer| answer.now_or_never().unwrap().unwrap()).collect();
     assert_eq!(looks.len(), 6);
-    assert!(looks.iter().all(|look| *look == Polled::Alive(Stage::Processing)), "{looks:?}");
+    // Asked as soon as it was accepted, a task may be at its first stage.
+    assert!(looks.iter().all(|look| matches!(look, Polled::Alive(_))), "{looks:?}");
     assert!(api.verdict().unwrap().held);
 }
 
