@@ -272,7 +272,7 @@ impl Schedule {
     /// What must be durable since the last call, in order. Submissions that [`Schedule::poll`]
     /// asked for meanwhile may be sent once this is.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        if self.changes.is_empty() { Vec::new() } else { std::mem::take(&mut self.changes) }
     }
 
     /// Why nothing more is bought, if so.
