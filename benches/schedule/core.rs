@@ -52,7 +52,7 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
     let mut answers = BinaryHeap::new();
-    let mut looks = vec![0; usize::try_from(rows).expect("few rows") + 1];
+    let mut looks = vec![0_u8; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
@@ -81,7 +81,7 @@ pub(crate) fn run(rows: i64) -> Story {
             Step::Act(Action::Poll { sample, .. }) => {
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push(Answer::of(sample, *look, now));
+                answers.push(Answer::of(sample, u64::from(*look), now));
             }
             Step::Act(
                 Action::AskBalance
