@@ -1,6 +1,6 @@
 //! The pure core, and a loop around it that waits for nothing.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use batchveo::generation::{GenerationType, Kind, Mode};
@@ -10,8 +10,40 @@ use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
 
 use crate::{Story, config, service};
 
-/// Answers on their way: when, whose, and the number of the look, or 0 for the submission.
-type Answers = BinaryHeap<Reverse<(Stamp, SampleId, u64)>>;
+/// An answer on its way. The sooner is the greater, since the heap gives the greatest first.
+#[derive(Clone, Copy)]
+struct Answer {
+    at: Stamp,
+    sample: SampleId,
+    /// The number of the look, or 0 for the submission.
+    look: u64,
+}
+
+impl Answer {
+    fn of(sample: SampleId, look: u64, now: Stamp) -> Self {
+        Self { at: now + service::latency(sample, look), sample, look }
+    }
+}
+
+impl Ord for Answer {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Answer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Answer {}
 
 /// Sends `rows` rows through a core.
 pub(crate) fn run(rows: i64) -> Story {
@@ -19,8 +51,8 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut now = Stamp::BIRTH;
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
-    let mut answers = Answers::new();
-    let mut looks = vec![0; usize::try_from(rows).expect("few rows") + 1];
+    let mut answers = BinaryHeap::new();
+    let mut looks = vec![0_u8; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
@@ -44,12 +76,12 @@ pub(crate) fn run(rows: i64) -> Story {
                 }
             }
             Step::Act(Action::Submit { sample, .. }) => {
-                answers.push(Reverse((now + service::latency(sample, 0), sample, 0)));
+                answers.push(Answer::of(sample, 0, now));
             }
             Step::Act(Action::Poll { sample, .. }) => {
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push(Reverse((now + service::latency(sample, *look), sample, *look)));
+                answers.push(Answer::of(sample, u64::from(*look), now));
             }
             Step::Act(
                 Action::AskBalance
@@ -64,10 +96,11 @@ pub(crate) fn run(rows: i64) -> Story {
             }
             step @ (Step::WakeAt(_) | Step::Wait) => {
                 story.write(core.take_changes());
-                let answer_at = answers.peek().map(|Reverse((at, ..))| *at);
+                let answer_at = answers.peek().map(|answer: &Answer| answer.at);
                 let wake_at = if let Step::WakeAt(at) = step { Some(at) } else { None };
                 now = [answer_at, wake_at].into_iter().flatten().min().expect("something is on its way");
-                while let Some(Reverse((_, sample, look))) = answers.peek().copied().filter(|a| a.0.0 <= now)
+                while let Some(Answer { sample, look, .. }) =
+                    answers.peek().copied().filter(|answer| answer.at <= now)
                 {
                     answers.pop();
                     story.answers += 1;

@@ -134,7 +134,7 @@ impl Schedule {
     /// A look was answered. Whether it was at a task that a callback has ended meanwhile: then the
     /// answer says nothing, and the sample may be looked at again.
     pub(super) fn is_abandoned(&mut self, id: SampleId) -> bool {
-        let abandoned = self.abandoned.remove(&id);
+        let abandoned = !self.abandoned.is_empty() && self.abandoned.remove(&id);
         if abandoned {
             self.schedule_look(id);
         }

@@ -100,6 +100,8 @@ pub fn spacing(per_minute: NonZeroU32) -> Duration {
 pub struct Gate {
     time: Arc<AtomicU64>,
     limiter: Limiter,
+    /// The time between two requests, beside the burst: asked for at each step, and takes a division.
+    spacing: Duration,
     paused_until: Stamp,
     allowance: Allowance,
     sent: LastMinute,
@@ -115,6 +117,7 @@ impl Gate {
         let time = Arc::new(AtomicU64::new(now.as_nanos()));
         Self {
             limiter: drained(requests_per_minute, &time),
+            spacing: spacing(requests_per_minute),
             time,
             paused_until: Stamp::BIRTH,
             allowance: Allowance::new(requests_per_minute.get(), MANNER),
@@ -130,7 +133,7 @@ impl Gate {
         }
         self.move_to(now);
         if self.allowance.climb(now) {
-            self.limiter = drained(self.pace(), &self.time);
+            self.drain();
         }
         if self.allowance.is_lowered() {
             let room = self.sent.below(self.allowance.allowed(), now);
@@ -175,7 +178,18 @@ impl Gate {
         }
         self.fell_at = now;
         self.allowance.refused(in_use, now);
+        self.drain();
+    }
+
+    /// Goes on at the pace that is allowed now, with nothing saved up.
+    fn drain(&mut self) {
         self.limiter = drained(self.pace(), &self.time);
+        self.spacing = spacing(self.pace());
+    }
+
+    /// The time between two requests that pass, beside the burst.
+    pub(super) const fn spacing(&self) -> Duration {
+        self.spacing
     }
 
     /// Requests in 60 seconds that are taken to be allowed now: as documented, or what refusals have

@@ -34,7 +34,6 @@ mod transitions;
 mod trouble;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 pub use callbacks::Heard;
 pub use config::*;
@@ -273,7 +272,7 @@ impl Schedule {
     /// What must be durable since the last call, in order. Submissions that [`Schedule::poll`]
     /// asked for meanwhile may be sent once this is.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        if self.changes.is_empty() { Vec::new() } else { std::mem::take(&mut self.changes) }
     }
 
     /// Why nothing more is bought, if so.
@@ -350,20 +349,8 @@ impl Schedule {
         if self.is_finished() {
             return Step::Finished;
         }
-        let mut wake = self.timers.next();
+        let mut wake: Option<Stamp> = None;
         let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
-        if let Some((since, _)) = self.doubts.first() {
-            not_before(*since + self.doubts_last());
-        }
-        if let Some(outage) = self.outage.as_ref() {
-            not_before(outage.since + self.config.outage_timeout);
-        }
-        if let Some((since, _)) = self.silent.as_ref().filter(|_| self.watching) {
-            not_before(*since + self.config.outage_timeout);
-        }
-        if let Some(end) = self.ends_at().filter(|end| *end > now) {
-            not_before(end);
-        }
         if let Some(probe_at) = self.next_probe() {
             if probe_at > now {
                 not_before(probe_at);
@@ -390,12 +377,11 @@ impl Schedule {
                 }
                 Admission::NotBefore(at) => {
                     not_before(at);
-                    return wake.map_or(Step::Wait, Step::WakeAt);
+                    return self.wait_until(wake, now);
                 }
             }
         }
-        let spacing = gate::spacing(self.gate.pace());
-        match self.next_look(spacing, now) {
+        match self.next_look(now) {
             Some((at, id)) if at <= now => match self.gate.admit(now) {
                 Admission::Granted => {
                     if let Some(look) = self.look(id, now) {
@@ -411,6 +397,29 @@ impl Schedule {
             Some(Ok(action)) => return Step::Act(action),
             Some(Err(at)) => not_before(at),
             None => {}
+        }
+        self.wait_until(wake, now)
+    }
+
+    /// Nothing is to be done before `wake`, nor before the first of the deadlines that come by
+    /// themselves.
+    fn wait_until(&self, wake: Option<Stamp>, now: Stamp) -> Step {
+        let mut wake = wake;
+        let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+        if let Some(at) = self.timers.next() {
+            not_before(at);
+        }
+        if let Some((since, _)) = self.doubts.first() {
+            not_before(*since + self.doubts_last());
+        }
+        if let Some(outage) = self.outage.as_ref() {
+            not_before(outage.since + self.config.outage_timeout);
+        }
+        if let Some((since, _)) = self.silent.as_ref().filter(|_| self.watching) {
+            not_before(*since + self.config.outage_timeout);
+        }
+        if let Some(end) = self.ends_at().filter(|end| *end > now) {
+            not_before(end);
         }
         wake.map_or(Step::Wait, Step::WakeAt)
     }
@@ -496,12 +505,12 @@ impl Schedule {
     }
 
     /// The look that is worth most, and from when on it may be made.
-    fn next_look(&mut self, spacing: Duration, now: Stamp) -> Option<(Stamp, SampleId)> {
-        let Self { samples, lookout, watching, abandoned, .. } = self;
+    fn next_look(&mut self, now: Stamp) -> Option<(Stamp, SampleId)> {
+        let Self { samples, lookout, watching, abandoned, gate, .. } = self;
         if !*watching {
             return None;
         }
-        lookout.next(spacing, now, |id, token| match samples.get(&id)?.phase {
+        lookout.next(gate.spacing(), now, |id, token| match samples.get(&id)?.phase {
             // One look at a time for each sample, so that an answer is never taken for another's.
             Phase::Running(ref watch) if watch.look == token && !abandoned.contains(&id) => {
                 Some(watch.sight.last_look)

@@ -55,10 +55,10 @@ mod tests {
     fn numbers_in_any_step_are_spread_over_places_and_tags() {
         let hasher = BuildHasherDefault::<NumberHasher>::default();
         for step in [1, 2, 3, 64, 1_000, 4_096, 65_536, 1 << 32] {
-            let hashes = (0..4_096).map(|n| hasher.hash_one(SampleId(n * step)));
+            let spread = (0..4_096).map(|n| hasher.hash_one(SampleId(n * step)));
             let mut places = vec![0; 4_096];
             let mut marks = vec![0; 128];
-            for hash in hashes {
+            for hash in spread {
                 places[usize::try_from(hash % 4_096).unwrap()] += 1;
                 marks[usize::try_from(hash >> 57).unwrap()] += 1;
             }

@@ -226,8 +226,9 @@ impl Schedule {
             return Err(illegal("running, with no look under way"));
         }
         watch.asked = false;
-        let age = now.since(watch.sight.accepted);
-        let overdue = now.since(watch.watched_since) >= self.config.task_timeout;
+        let accepted = watch.sight.accepted;
+        let age = || now.since(accepted);
+        let overdue = watch.watched_since + self.config.task_timeout <= now;
         let last_chance = watch.last_chance;
         let looked = watch.sight.last_look.unwrap_or(now);
         let tells = match &answer {
@@ -245,6 +246,12 @@ impl Schedule {
             }
             if let Polled::Alive(stage) = &answer {
                 self.lookout.alive(&mut watch.sight, *stage, looked);
+                // What most looks come to, and so decided while the sample is at hand.
+                if !overdue && !last_chance {
+                    watch.look = self.lookout.schedule(id, &watch.sight);
+                    self.look_tells(looked, now);
+                    return Ok(());
+                }
             }
             self.look_tells(looked, now);
         }
@@ -252,13 +259,13 @@ impl Schedule {
             Polled::Succeeded(_) | Polled::Failed(_) => self.task_over(id, answer, Told::Look(looked), now),
             // Nothing new about a task that an earlier run gave up on: it stays as it was.
             _ if last_chance => self.leave(id),
-            Polled::Alive(_) if overdue => self.end(id, Outcome::TimedOut(overdue_failure(age)), now),
+            Polled::Alive(_) => self.end(id, Outcome::TimedOut(overdue_failure(age())), now),
             Polled::SucceededWithoutUrl if overdue => {
                 let text = "the API calls the task a success and names no video";
                 self.end(id, Outcome::Lost(Failure::new(FailureKind::Timeout, None, text)), now);
             }
-            Polled::Alive(_) | Polled::SucceededWithoutUrl => self.schedule_look(id),
-            Polled::NotFound(failure) => self.not_found(id, failure, age, now),
+            Polled::SucceededWithoutUrl => self.schedule_look(id),
+            Polled::NotFound(failure) => self.not_found(id, failure, age(), now),
             Polled::NotAnswered(refusal) => {
                 self.look_refused(&refusal, looked, now);
                 self.schedule_look(id);
@@ -274,7 +281,7 @@ impl Schedule {
                 };
                 watch.unclear_looks += 1;
                 if overdue && watch.unclear_looks >= UNCLEAR_LOOKS {
-                    self.end(id, Outcome::TimedOut(overdue_failure(age)), now);
+                    self.end(id, Outcome::TimedOut(overdue_failure(age())), now);
                 } else {
                     self.schedule_look(id);
                 }
