@@ -3,10 +3,11 @@
 //!
 //! The answers are what the vendor's retries want: exactly 200 once what a callback says is durable,
 //! or when there is nothing to bring again; 503 when that takes too long, so that it is brought again;
-//! 404 for an address that is not ours, before its body is read. The path is not looked at, for a proxy
-//! may rewrite it. Everybody can reach this: bodies, connections and their time are bounded, and a
-//! connection carries one request, since callbacks are few and a proxy's idle connections would take
-//! the room of others.
+//! 404 for an address that is not ours, before its body is read. A body that is too long is taken for
+//! one that cannot be read: it has its task looked at, for a refusal would only bring it again. The
+//! path is not looked at, for a proxy may rewrite it. Everybody can reach this: bodies, connections and
+//! their time are bounded, and a connection carries one request, since callbacks are few and a proxy's
+//! idle connections would take the room of others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -32,7 +33,7 @@ use tokio::time::timeout;
 use super::{Arrival, Inbox, Receipt, Refusals, TurnedAway};
 use crate::veo;
 
-/// Longest body that is read, in bytes. The longest documented one has some hundred.
+/// Longest body that is kept, in bytes. The longest documented one has some hundred.
 const LONGEST_BODY: usize = 64 << 10;
 
 /// What strangers may take of this machine, and how long the API waits.
@@ -162,11 +163,8 @@ async fn receive(State(desk): State<Arc<Desk>>, method: Method, uri: Uri, body: 
         }
         Err(TurnedAway::Gone) => return answer(StatusCode::OK, ""),
     };
-    let body = match timeout(desk.bounds.read_within, to_bytes(body, LONGEST_BODY)).await {
-        Ok(Ok(body)) => body,
-        // Longer than any answer of the API: to be looked at as what cannot be read.
-        Ok(Err(error)) if is_too_long(&error) => Bytes::new(),
-        Ok(Err(_)) | Err(_) => return answer(StatusCode::REQUEST_TIMEOUT, ""),
+    let Ok(Ok(body)) = timeout(desk.bounds.read_within, read(body)).await else {
+        return answer(StatusCode::REQUEST_TIMEOUT, "");
     };
     let (task, told) = veo::read_callback(&desk.inbox.redacted(&body));
     let (receipt, settled) = Receipt::new();
@@ -182,10 +180,25 @@ fn answer(status: StatusCode, text: &'static str) -> Response {
     (status, [(header::CONNECTION, "close")], text).into_response()
 }
 
-/// Whether a body was left unread because it is longer than the longest.
-fn is_too_long(error: &axum::Error) -> bool {
-    std::iter::successors(std::error::Error::source(error), |error| error.source())
-        .any(|error| error.to_string().contains("length limit"))
+/// A body; nothing for one longer than the longest, which no answer of the API is. That one is read to
+/// its end all the same: a connection that closes before may lose the answer, and the body comes again.
+async fn read(body: Body) -> Result<Vec<u8>, axum::Error> {
+    let mut chunks = body.into_data_stream();
+    let mut read = Vec::new();
+    let mut room = LONGEST_BODY;
+    while let Some(chunk) = chunks.next().await.transpose()? {
+        match room.checked_sub(chunk.len()) {
+            Some(left) => {
+                room = left;
+                read.extend_from_slice(&chunk);
+            }
+            None => {
+                room = 0;
+                read = Vec::new();
+            }
+        }
+    }
+    Ok(read)
 }
 
 /// Takes connections from `listener`, as many at once as there is `room` for.
@@ -225,8 +238,9 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::api::Polled;
     use crate::callback::{Addresses, Signer};
-    use crate::job::{Attempt, SampleId};
+    use crate::job::{Attempt, SampleId, TaskId};
 
     const BRIEF: Bounds = Bounds {
         connections: 2,
@@ -353,5 +367,36 @@ mod tests {
         let waiting = listening.post(&listening.target, 2, "{}");
         drop(listening.arrivals.next().await.unwrap());
         assert_eq!(status(waiting), Some(503), "brought again");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_answered_as_one_that_cannot_be_read() {
+        let mut listening = listening(BOUNDS);
+        let body = |length: usize| {
+            let around = r#"{"code":200,"data":{"taskId":"t","state":"pending","x":""}}"#.len();
+            let text = "x".repeat(length - around);
+            format!(r#"{{"code":200,"data":{{"taskId":"t","state":"pending","x":"{text}"}}}}"#)
+        };
+        for (length, task) in [
+            (LONGEST_BODY, TaskId::new("t")),
+            (LONGEST_BODY + 1, None),
+            // More than the system takes in before anybody reads.
+            (16 << 20, None),
+        ] {
+            let (receiver, target) = (listening.receiver.address(), listening.target.clone());
+            let body = body(length);
+            let visitor = thread::spawn(move || {
+                let mut stream = std::net::TcpStream::connect(receiver).unwrap();
+                write!(stream, "POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
+                    .unwrap();
+                stream.write_all(body.as_bytes()).unwrap();
+                status(stream)
+            });
+            let arrival = listening.arrivals.next().await.unwrap();
+            assert_eq!(arrival.task, task, "{length}");
+            assert_eq!(matches!(arrival.answer, Polled::Unclear(_)), task.is_none(), "{length}");
+            arrival.receipt.settle();
+            assert_eq!(visitor.join().unwrap(), Some(200), "{length}");
+        }
     }
 }
