@@ -1,9 +1,10 @@
 //! What a row costs from the state file to its result, and a request: the engine in virtual time.
 //!
 //! `cargo bench --bench engine`. Rows are run with few looks at each task, and requests counted with as
-//! many as the account allows, some twenty for each row. The real loop, queue, state file and results, against the simulator
-//! in memory through the real wire code. Virtual time waits for nothing, so this is CPU and file
-//! work alone; the state file does not sync here, so this is not the pace of its commits.
+//! many as the account allows, some twenty for each row. The real loop, queue, state file and results,
+//! against the simulator in memory through the real wire code. Virtual time waits for nothing, so this
+//! is CPU and file work alone; the state file does not sync here, so this is not the pace of its
+//! commits.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -6,8 +6,8 @@
 //! **The loop never blocks on a commit.** The end of a commit is an event like an answer; at most
 //! one is outstanding, what it makes durable is performed when it ends, and what arrives meanwhile
 //! is the next batch; it begins when nothing else is ready, so that a slot that was freed and the
-//! sample that takes it are one commit. That is the whole of the group commit. Calls in flight are polled by the same
-//! `select!`, so an answer is never taken for a time-out because the disk was slow.
+//! sample that takes it are one commit. That is the whole of the group commit. Calls in flight are
+//! polled by the same `select!`, so an answer is never taken for a time-out because the disk was slow.
 //!
 //! **A submission is sent only after its intent is durable**, and only while its permit is fresh:
 //! one that waited too long for the disk is not sent, and its intent is taken back.

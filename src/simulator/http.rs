@@ -1,10 +1,10 @@
 //! The simulator over HTTP: the API's three endpoints, the videos, callbacks, the verdict and the ledger.
 //!
 //! Thin on purpose: it reads a request, asks the model, waits on the clock, and does to the connection
-//! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos`, `GET /images/good.png` and `POST /top-up?usd=100` are the
-//! simulator's own: they count as no request and no fault strikes them, but nobody can reach them either
-//! while an outage keeps the port closed. A client's time-outs are real: only an answer that is later
-//! than they are by the wall clock is too late.
+//! what the answer says. `GET /judge`, `GET /ledger`, `GET /videos`, `GET /images/good.png` and
+//! `POST /top-up?usd=100` are the simulator's own: they count as no request and no fault strikes them,
+//! but nobody can reach them either while an outage keeps the port closed. A client's time-outs are
+//! real: only an answer that is later than they are by the wall clock is too late.
 
 use std::fmt::Write as _;
 use std::future::{Future, ready};
@@ -39,7 +39,8 @@ const LEDGER_PAGE: u32 = 1_000;
 
 /// Answers on `listener` and calls back until `shutdown` is ready, then finishes the answers begun, but
 /// for videos. Callbacks go to this machine alone, unless [`Simulator::calling`] says otherwise; those
-/// that are still to come are forgotten. Links to videos lead to this address; where it is that of every network, to loopback.
+/// that are still to come are forgotten. Links to videos lead to this address; where it is that of
+/// every network, to loopback.
 ///
 /// # Errors
 ///

@@ -4,8 +4,9 @@
 //! adapters reach the one [`Model`]: [`Simulator`] is a [`crate::api::VideoApi`] in memory (through
 //! the real encoder and decoders), and [`serve`] answers HTTP. It must not share rules with the
 //! client, or it would forgive the client's mistakes. Submissions that ask for a callback are told of
-//! their task's end: over HTTP, or in memory to whoever takes [`Simulator::callbacks`]. The videos that tasks make can be fetched from a server, and checked with
-//! [`read_video`]; in memory there are links to nowhere.
+//! their task's end: over HTTP, or in memory to whoever takes [`Simulator::callbacks`]. The videos that
+//! tasks make can be fetched from a server, and checked with [`read_video`]; in memory there are links
+//! to nowhere.
 //!
 //! A prompt may ask for trouble: `[[fail:CODE]]` fails every task of that request,
 //! `[[fail-once:CODE]]` only the first, `[[refuse:CODE]]` is answered 400. The codes are
