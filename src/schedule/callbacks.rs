@@ -127,7 +127,7 @@ impl Schedule {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id)
             && !watch.asked
         {
-            watch.look = self.lookout.look_at(id, now);
+            watch.look = self.lookout.look_now(id, &watch.sight, now);
         }
     }
 

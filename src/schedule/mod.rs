@@ -358,6 +358,7 @@ impl Schedule {
                 match self.gate.admit(now) {
                     Admission::Granted => {
                         self.probing = true;
+                        self.lookout.other_request();
                         return Step::Act(Action::AskBalance);
                     }
                     Admission::NotBefore(at) => not_before(at),

@@ -105,16 +105,20 @@ impl Schedule {
         let sample = entry.sample;
         match stored {
             Stored::Running { task, accepted } => {
-                let watch =
-                    Watch { watched_since: now, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch = Watch {
+                    watched_since: now,
+                    ..Watch::new(task, Sight::unwatched(entry.kind, accepted, false))
+                };
                 self.enter(entry, Phase::Running(watch), true, "restored")?;
                 self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
             }
             Stored::TimedOut { task, accepted } => {
-                let watch =
-                    Watch { last_chance: true, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch = Watch {
+                    last_chance: true,
+                    ..Watch::new(task, Sight::unwatched(entry.kind, accepted, false))
+                };
                 self.enter(entry, Phase::Running(watch), false, "restored")?;
                 self.running += 1;
                 self.running_without_slot += 1;
@@ -161,10 +165,10 @@ impl Schedule {
                 self.window = self.window.saturating_add(1);
                 if let Some(sample) = self.samples.get_mut(&id) {
                     sample.attempts = attempt.0;
-                    sample.phase = Phase::Running(Watch::new(
-                        task.clone(),
-                        Sight::new(sample.kind, now, self.config.called_back),
-                    ));
+                    // One that has called back already was accepted at some time since it was sent.
+                    let sight = if early.is_some() { Sight::unwatched } else { Sight::accepted };
+                    let sight = sight(sample.kind, now, self.config.called_back);
+                    sample.phase = Phase::Running(Watch::new(task.clone(), sight));
                     let cost = sample.price;
                     self.spent = self.spent + cost;
                     self.running += 1;
@@ -248,7 +252,8 @@ impl Schedule {
                 self.lookout.alive(&mut watch.sight, *stage, looked);
                 // What most looks come to, and so decided while the sample is at hand.
                 if !overdue && !last_chance {
-                    watch.look = self.lookout.schedule(id, &watch.sight);
+                    let overdue = watch.watched_since + self.config.task_timeout;
+                    watch.look = self.lookout.schedule(id, &watch.sight, overdue);
                     self.look_tells(looked, now);
                     return Ok(());
                 }
@@ -298,7 +303,8 @@ impl Schedule {
         | Polled::Failed(TaskFailure { created, completed, .. }) = &answer
         {
             let lifetime = lifetime(*created, *completed);
-            self.lifetimes.record(lifetime.unwrap_or(age));
+            // Not less than what was seen of it, whatever clocks say: slots in doubt hang on it.
+            self.lifetimes.record(lifetime.map_or(age, |life| life.max(watch.sight.lived())));
             self.lookout.ended(&watch.sight, lifetime, told);
         }
         match answer {
@@ -476,7 +482,8 @@ impl Schedule {
 
     pub(super) fn schedule_look(&mut self, id: SampleId) {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) {
-            watch.look = self.lookout.schedule(id, &watch.sight);
+            let overdue = watch.watched_since + self.config.task_timeout;
+            watch.look = self.lookout.schedule(id, &watch.sight, overdue);
         }
     }
 
