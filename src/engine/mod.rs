@@ -155,7 +155,7 @@ struct Engine<'a, A, S> {
     books: Books,
     desk: Desk,
     ear: Ear,
-    /// Requests of the samples in flight.
+    /// Requests of the samples in flight, and of some that are no more.
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
     calls: FuturesUnordered<Call<'a>>,

@@ -17,7 +17,8 @@ pub(super) fn next_steps(digest: &Digest, in_flight: u64, facts: &Facts) -> Vec<
         step(go_on(digest.halt.as_ref(), pending, in_flight), None);
     } else if timed_out > 0 {
         step(format!("ask once more for {}, already paid for", Of(timed_out, "late video")), None);
-    } else if count(Status::Unknown) > 0 && digest.awaited_until.is_some_and(|until| digest.last.now < until) {
+    } else if count(Status::Unknown) > 0 && digest.awaited_until.is_some_and(|until| digest.last.now < until)
+    {
         let doubts = Of(count(Status::Unknown), "doubtful sample");
         step(format!("wait on for {doubts}, which a callback may settle"), None);
     }

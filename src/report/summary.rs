@@ -392,7 +392,10 @@ mod tests {
                 ..digest(tried, Some(Halt::Interrupted))
             };
             let steps = Summary::new(&stopped, facts(&[], 130)).next;
-            steps.into_iter().map(|NextStep { what, command }| format!("{what}: {command}")).collect::<Vec<_>>()
+            steps
+                .into_iter()
+                .map(|NextStep { what, command }| format!("{what}: {command}"))
+                .collect::<Vec<_>>()
         };
         let doubts = [(Status::Succeeded, 7), (Status::Unknown, 2)];
         let wait_on = "wait on for 2 doubtful samples, which a callback may settle: batchveo run prompts.csv";

@@ -322,6 +322,18 @@ impl Schedule {
         self.submitting
     }
 
+    /// Whether this sample is in flight, in doubt included.
+    #[must_use]
+    pub fn knows(&self, sample: SampleId) -> bool {
+        self.samples.contains_key(&sample)
+    }
+
+    /// Samples in flight, in doubt included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.samples.len()
+    }
+
     /// Tasks being watched.
     #[must_use]
     pub const fn running(&self) -> u32 {
