@@ -12,11 +12,11 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::{Answer, Engine, EngineError};
-use crate::api::{CallbackUrl, Polled, VideoApi};
+use crate::api::{CallbackUrl, Polled, Submitted, VideoApi};
 use crate::callback::{Addresses, Arrival, Receipt, Refusals};
 use crate::event::{self, EventSink, RunEvent};
 use crate::generation::PriceList;
-use crate::job::{Attempt, SampleId, Stamp};
+use crate::job::{Attempt, SampleId, Stamp, TaskId};
 use crate::schedule::{Event, Halt, Heard};
 use crate::store::{LookUp, StoreError, Unsettled};
 
@@ -132,6 +132,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// Takes an arrival to the core.
     pub(super) fn called_back(&mut self, arrival: Arrival, now: Stamp) {
         let Arrival { sample, attempt, task, answer, .. } = &arrival;
+        if let (Some(task), Some(ours)) = (task, self.schedule.task_of(*sample))
+            && task != ours
+        {
+            tell_a_second_task(*sample, *attempt, task);
+        }
         match self.schedule.hear(*sample, *attempt, task.clone(), answer.clone(), now) {
             Heard::Elsewhere => self.ear.elsewhere.push(arrival),
             heard @ (Heard::Ended | Heard::Settled | Heard::Kept | Heard::Odd | Heard::Nothing) => {
@@ -194,6 +199,15 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         Ok(())
     }
 
+    /// Says so if this sample's submission was answered with another task than has called back for it.
+    pub(super) fn compare_with_early(&self, sample: SampleId, attempt: Attempt, answer: &Submitted) {
+        if let (Submitted::Accepted(ours), Some(early)) = (answer, self.schedule.task_of(sample))
+            && ours != early
+        {
+            tell_a_second_task(sample, attempt, early);
+        }
+    }
+
     /// Counts an end that a look found although a callback was to tell of it.
     pub(super) fn count_uncalled(&mut self, answer: &Answer) {
         if let Answer::Polled(sample, Polled::Succeeded(_) | Polled::Failed(_)) = answer
@@ -206,4 +220,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             }
         }
     }
+}
+
+/// Names on the log a task that calls back where another is watched: of a submission that was answered
+/// with a refusal and repeated, say. It is all that is left of what was paid for it.
+fn tell_a_second_task(sample: SampleId, attempt: Attempt, task: &TaskId) {
+    let attempt = attempt.0;
+    tracing::warn!(%sample, attempt, %task, "another task than the one watched calls back: perhaps bought twice");
 }

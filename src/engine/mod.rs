@@ -388,6 +388,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         self.count_uncalled(&answer);
         let event = match answer {
             Answer::Submitted(sample, attempt, answer) => {
+                self.compare_with_early(sample, attempt, &answer);
                 self.ear.answered(sample);
                 Event::Submitted { sample, attempt, answer }
             }

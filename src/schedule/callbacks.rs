@@ -6,7 +6,7 @@
 //! A callback may come before the answer to its submission, twice, late, or never.
 
 use super::cadence::Told;
-use super::{Phase, Sample, Schedule};
+use super::{Phase, Sample, Schedule, Transition};
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 
@@ -15,7 +15,7 @@ use crate::job::{Attempt, SampleId, Stamp, TaskId};
 pub enum Heard {
     /// The task has ended.
     Ended,
-    /// A submission in doubt is none any more.
+    /// A submission in doubt is none any more, or one that counted as refused was accepted.
     Settled,
     /// Its submission is not answered yet: it waits for that.
     Kept,
@@ -72,6 +72,12 @@ impl Schedule {
                 Heard::Settled
             }
             (Phase::Ready, _) if current => Heard::Elsewhere,
+            // Its only way to this address was a submission: who refused it was not who accepts.
+            (Phase::Ready, Some(task)) if sample.attempts + 1 == attempt.0 => {
+                self.accepted_after_all(id, attempt, task.clone(), now);
+                self.running_called(id, Some(&task), answer, now);
+                Heard::Settled
+            }
             (
                 Phase::Ready
                 | Phase::Submitting { .. }
@@ -98,6 +104,28 @@ impl Schedule {
     /// The submission of this sample was answered, and it is being watched: what was kept counts now.
     pub(super) fn hear_kept(&mut self, id: SampleId, early: Early, now: Stamp) {
         self.running_called(id, Some(&early.task), early.answer, now);
+    }
+
+    /// The submission of this sample, which is ready again, was accepted although it was answered with a
+    /// refusal. Nobody could know, so that this alone may spend more than is to be spent.
+    fn accepted_after_all(&mut self, id: SampleId, attempt: Attempt, task: TaskId, now: Stamp) {
+        let Some(sample) = self.samples.get(&id) else { return };
+        let (holds_slot, cost) = (sample.holds_slot, sample.price);
+        if holds_slot { &mut self.ready } else { &mut self.slotless }.retain(|ready| *ready != id);
+        self.running_without_slot += u32::from(!holds_slot);
+        self.unforeseen = self.unforeseen + cost;
+        self.change(id, now, Transition::Intended(attempt));
+        self.accepted(id, attempt, task, now);
+    }
+
+    /// The task that this sample's submission was answered with or that calls back for it, if it is known.
+    #[must_use]
+    pub fn task_of(&self, id: SampleId) -> Option<&TaskId> {
+        match &self.samples.get(&id)?.phase {
+            Phase::Running(watch) => Some(&watch.task),
+            Phase::Submitting { .. } => self.early.get(&id).map(|early| &early.task),
+            Phase::Ready | Phase::BackingOff | Phase::InDoubt { .. } => None,
+        }
     }
 
     fn running_called(&mut self, id: SampleId, task: Option<&TaskId>, answer: Polled, now: Stamp) -> Heard {

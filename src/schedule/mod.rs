@@ -185,6 +185,8 @@ pub struct Schedule {
     /// What was accepted or is in doubt, and what submissions without an answer may cost.
     spent: Usd,
     reserved: Usd,
+    /// Part of what was spent: what had counted as refused.
+    unforeseen: Usd,
     accepted_any: bool,
     /// Submissions refused for what they ask, while none was accepted.
     rejected_first: u32,
@@ -250,6 +252,7 @@ impl Schedule {
             failures: before.failures,
             spent: before.spent,
             reserved: Usd::ZERO,
+            unforeseen: Usd::ZERO,
             accepted_any: false,
             rejected_first: 0,
             pause: Holding::new(FullJitter::for_everyone(seed)),

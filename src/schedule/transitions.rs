@@ -157,20 +157,8 @@ impl Schedule {
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
-                self.accepted_any = true;
                 self.window = self.window.saturating_add(1);
-                if let Some(sample) = self.samples.get_mut(&id) {
-                    sample.attempts = attempt.0;
-                    sample.phase = Phase::Running(Watch::new(
-                        task.clone(),
-                        Sight::new(sample.kind, now, self.config.called_back),
-                    ));
-                    let cost = sample.price;
-                    self.spent = self.spent + cost;
-                    self.running += 1;
-                    self.change(id, now, Transition::Accepted { task, attempt, cost });
-                    self.schedule_look(id);
-                }
+                self.accepted(id, attempt, task, now);
             }
             Submitted::NotAccepted(refusal) => {
                 self.retract(id, now);
@@ -213,6 +201,20 @@ impl Schedule {
             self.hear_kept(id, early, now);
         }
         Ok(())
+    }
+
+    /// A submission has become a task, which is watched from now on.
+    pub(super) fn accepted(&mut self, id: SampleId, attempt: Attempt, task: TaskId, now: Stamp) {
+        let Some(sample) = self.samples.get_mut(&id) else { return };
+        sample.attempts = attempt.0;
+        let sight = Sight::new(sample.kind, now, self.config.called_back);
+        sample.phase = Phase::Running(Watch::new(task.clone(), sight));
+        let cost = sample.price;
+        self.accepted_any = true;
+        self.spent = self.spent + cost;
+        self.running += 1;
+        self.change(id, now, Transition::Accepted { task, attempt, cost });
+        self.schedule_look(id);
     }
 
     fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
