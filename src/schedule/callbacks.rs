@@ -137,7 +137,7 @@ impl Schedule {
             return Heard::Odd;
         }
         if std::mem::take(&mut watch.asked) {
-            self.abandoned.insert(id);
+            self.abandoned.insert(id, watch.sight.last_look.unwrap_or(now));
         }
         self.task_over(id, answer, Told::Callback(now), now);
         Heard::Ended
@@ -159,14 +159,12 @@ impl Schedule {
         }
     }
 
-    /// A look was answered. Whether it was at a task that a callback has ended meanwhile: then the
-    /// answer says nothing, and the sample may be looked at again.
-    pub(super) fn is_abandoned(&mut self, id: SampleId) -> bool {
-        let abandoned = self.abandoned.remove(&id);
-        if abandoned {
-            self.schedule_look(id);
-        }
-        abandoned
+    /// A look was answered. When it was made, if it was at a task that a callback has ended meanwhile: then
+    /// the answer says nothing of the sample, which may be looked at again.
+    pub(super) fn abandoned_look(&mut self, id: SampleId) -> Option<Stamp> {
+        let looked = self.abandoned.remove(&id)?;
+        self.schedule_look(id);
+        Some(looked)
     }
 }
 

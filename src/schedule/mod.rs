@@ -149,8 +149,8 @@ pub struct Schedule {
     slotless: VecDeque<SampleId>,
     /// When tasks are to be looked at.
     lookout: Lookout,
-    /// Samples with a look under way at a task that a callback has ended.
-    abandoned: SampleSet,
+    /// Samples with a look under way at a task that a callback has ended, and when it was made.
+    abandoned: SampleMap<Stamp>,
     /// Callbacks that came before the answers to their submissions.
     early: SampleMap<Early>,
     /// Links to videos made before, that are to be asked for again.
@@ -229,7 +229,7 @@ impl Schedule {
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             lookout: Lookout::new(&config, now),
-            abandoned: SampleSet::default(),
+            abandoned: SampleMap::default(),
             early: SampleMap::default(),
             links: Links::default(),
             timers: Timers::default(),
@@ -518,7 +518,7 @@ impl Schedule {
         }
         lookout.next(spacing, now, |id, token| match samples.get(&id)?.phase {
             // One look at a time for each sample, so that an answer is never taken for another's.
-            Phase::Running(ref watch) if watch.look == token && !abandoned.contains(&id) => {
+            Phase::Running(ref watch) if watch.look == token && !abandoned.contains_key(&id) => {
                 Some(watch.sight.last_look)
             }
             Phase::Ready

@@ -87,6 +87,27 @@ fn the_answer_of_a_look_under_way_is_ignored_once() {
 }
 
 #[test]
+fn what_an_overtaken_answer_says_of_the_service_and_the_key_counts() {
+    let overtaken = |answers: fn() -> Polled| {
+        let mut core = running();
+        assert_eq!(looks(&mut core, 1, 100), [91]);
+        assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(92)), Heard::Ended);
+        polled(&mut core, answers(), SECONDS(93)).unwrap();
+        core
+    };
+    let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Rate)));
+    assert!(core.pause().is_some() && core.refused_looks == 1);
+    let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Unavailable)));
+    assert!(core.pause().is_some() && core.silent.is_some());
+    let core = overtaken(|| Polled::KeyRefused(failure(FailureKind::Key)));
+    assert!(matches!(core.halt(), Some(Halt::KeyRefused(_))), "{:?}", core.halt());
+    let core = overtaken(|| Polled::Unclear(failure(FailureKind::Transient)));
+    assert_eq!(core.unclear_looks, 1);
+    let core = overtaken(made);
+    assert!(core.halt().is_none() && core.pause().is_none() && core.unclear_looks == 0);
+}
+
+#[test]
 fn an_answer_that_was_overtaken_is_not_taken_for_the_next_attempts() {
     let mut core = running();
     assert_eq!(looks(&mut core, 1, 181), [91]);
