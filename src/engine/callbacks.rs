@@ -159,26 +159,31 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// What the state file says of samples that the core did not know when they were called.
     pub(super) fn looked_up(
         &mut self,
-        found: Result<Vec<Option<Unsettled>>, StoreError>,
+        found: Vec<Result<Option<Unsettled>, StoreError>>,
         now: Stamp,
     ) -> Result<(), EngineError> {
         let arrivals = std::mem::take(&mut self.ear.looked_up);
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                // Their receipts are dropped: the API calls again.
-                let halt = Halt::Disk(format!("what callbacks are about cannot be read: {error}"));
-                return Ok(self.schedule.handle(Event::StopBuying(halt), now)?);
-            }
-        };
         let mut settled = HashSet::new();
         for (arrival, unsettled) in arrivals.into_iter().zip(found) {
             let Arrival { sample, attempt, task, answer, .. } = &arrival;
             // What was looked up is as it was before the first callback of several.
             if settled.contains(sample) {
-                self.ear.elsewhere.push(arrival);
+                self.called_back(arrival, now);
                 continue;
             }
+            let unsettled = match unsettled {
+                Ok(unsettled) => unsettled,
+                // The receipt is dropped: the API calls again.
+                Err(error @ StoreError::Text(_)) => {
+                    tracing::warn!(%sample, %error, "what a callback is about cannot be read");
+                    continue;
+                }
+                Err(error) => {
+                    let halt = Halt::Disk(format!("what callbacks are about cannot be read: {error}"));
+                    self.schedule.handle(Event::StopBuying(halt), now)?;
+                    continue;
+                }
+            };
             let (Some(Unsettled { entry, generation, put_back }), Some(task)) = (unsettled, task) else {
                 self.heard(arrival, Heard::Nothing);
                 continue;
