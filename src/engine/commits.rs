@@ -17,6 +17,9 @@ use crate::store::{Committed, WriterError, tell_what_is_lost};
 /// Submissions in a row that waited too long for the disk to be sent, after which that is told.
 const STALE_WORTH_TELLING: u32 = 100;
 
+/// Requests too many that are kept, before it is looked which.
+const REQUESTS_WORTH_FORGETTING: usize = 1_024;
+
 pub(super) type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
 
 /// A submission that waits for its intent to be durable.
@@ -68,15 +71,24 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         self.ear.committed();
         for change in changes {
             self.books.changed(change);
-            if matches!(change.transition, Transition::Ended { .. }) {
+            // A doubt ends its sample and stays in the core: a callback may have it bought again.
+            if matches!(change.transition, Transition::Ended { .. }) && !self.schedule.knows(change.sample) {
                 self.generations.remove(&change.sample);
             }
             self.tell(&RunEvent::Changed(change));
         }
+        self.forget_requests();
         for intent in std::mem::take(&mut self.commits.awaiting) {
             self.send(intent)?;
         }
         Ok(())
+    }
+
+    /// Doubts leave the core without a word. What they asked for goes once it is most of what is kept.
+    fn forget_requests(&mut self) {
+        if self.generations.len() > 2 * self.schedule.in_flight() + REQUESTS_WORTH_FORGETTING {
+            self.generations.retain(|sample, _| self.schedule.knows(*sample));
+        }
     }
 
     fn send(&mut self, intent: Intent) -> Result<(), EngineError> {

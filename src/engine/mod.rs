@@ -155,7 +155,7 @@ struct Engine<'a, A, S> {
     books: Books,
     desk: Desk,
     ear: Ear,
-    /// Requests of the samples in flight.
+    /// Requests of the samples in flight, and of some that are no more.
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
     calls: FuturesUnordered<Call<'a>>,
@@ -388,6 +388,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         self.count_uncalled(&answer);
         let event = match answer {
             Answer::Submitted(sample, attempt, answer) => {
+                self.compare_with_early(sample, attempt, &answer);
                 self.ear.answered(sample);
                 Event::Submitted { sample, attempt, answer }
             }

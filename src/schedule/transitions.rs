@@ -161,20 +161,9 @@ impl Schedule {
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
-                self.accepted_any = true;
                 self.window = self.window.saturating_add(1);
-                if let Some(sample) = self.samples.get_mut(&id) {
-                    sample.attempts = attempt.0;
-                    // One that has called back already was accepted at some time since it was sent.
-                    let sight = if early.is_some() { Sight::unwatched } else { Sight::accepted };
-                    let sight = sight(sample.kind, now, self.config.called_back);
-                    sample.phase = Phase::Running(Watch::new(task.clone(), sight));
-                    let cost = sample.price;
-                    self.spent = self.spent + cost;
-                    self.running += 1;
-                    self.change(id, now, Transition::Accepted { task, attempt, cost });
-                    self.schedule_look(id);
-                }
+                // One that has called back already was accepted at some time since it was sent.
+                self.accepted(id, attempt, task, early.is_none(), now);
             }
             Submitted::NotAccepted(refusal) => {
                 self.retract(id, now);
@@ -219,8 +208,31 @@ impl Schedule {
         Ok(())
     }
 
+    /// A submission has become a task, which is watched from now on.
+    pub(super) fn accepted(
+        &mut self,
+        id: SampleId,
+        attempt: Attempt,
+        task: TaskId,
+        just_now: bool,
+        now: Stamp,
+    ) {
+        let Some(sample) = self.samples.get_mut(&id) else { return };
+        sample.attempts = attempt.0;
+        let sight = if just_now { Sight::accepted } else { Sight::unwatched };
+        let sight = sight(sample.kind, now, self.config.called_back);
+        sample.phase = Phase::Running(Watch::new(task.clone(), sight));
+        let cost = sample.price;
+        self.accepted_any = true;
+        self.spent = self.spent + cost;
+        self.running += 1;
+        self.change(id, now, Transition::Accepted { task, attempt, cost });
+        self.schedule_look(id);
+    }
+
     fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
-        if self.is_abandoned(id) {
+        if let Some(looked) = self.abandoned_look(id) {
+            self.overtaken(answer, looked, now);
             return Ok(());
         }
         let illegal = |state| IllegalEvent { sample: id, event: "task looked at", state };
@@ -293,6 +305,21 @@ impl Schedule {
             }
         }
         Ok(())
+    }
+
+    /// The answer to a look at a task that a callback has ended meanwhile: what it says of the task is
+    /// old, what it says of the service and the key is not.
+    fn overtaken(&mut self, answer: Polled, looked: Stamp, now: Stamp) {
+        match answer {
+            Polled::Alive(_)
+            | Polled::Succeeded(_)
+            | Polled::SucceededWithoutUrl
+            | Polled::Failed(_)
+            | Polled::NotFound(_) => self.look_tells(looked, now),
+            Polled::NotAnswered(refusal) => self.look_refused(&refusal, looked, now),
+            Polled::KeyRefused(failure) => self.look_refused_the_key(failure),
+            Polled::Unclear(failure) => self.look_unclear(&failure, looked, now),
+        }
     }
 
     /// A running task has ended, as a look or a callback tells.
