@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use batchveo::api::{Balance, Polled, RefusalCause, Stage, Submitted, VideoApi};
+use batchveo::api::{Balance, CallbackUrl, Polled, RefusalCause, Stage, Submitted, VideoApi};
 use batchveo::generation::{AspectRatio, Draft, Generation, GenerationType, Mode};
 use batchveo::job::{FailureKind, TaskId, Usd};
 use batchveo::veo::{ApiKey, BaseUrl, Client, Timeouts};
@@ -323,7 +323,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn the_key_is_nowhere_however_the_api_echoes_it() {
+async fn no_secret_is_anywhere_however_the_api_echoes_it() {
     let log = Log::default();
     let sink = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -374,6 +374,33 @@ async fn the_key_is_nowhere_however_the_api_echoes_it() {
         said.push(format!("{:?}", client.status(task("task_1")).await));
         said.push(format!("{:?} {client:?}", client.balance().await));
     }
+    let signature = format!("0.7.1.{}", "5e".repeat(32));
+    let callback = format!("https://hooks.example/veo?batchveo={signature}");
+    let escaped_url = callback.replace('/', "\\/").replace("batchveo=", "batchve\\u006f=");
+    let percent_url =
+        callback.replace(':', "%3A").replace('/', "%2F").replace('?', "%3F").replace('=', "%3D");
+    for (status, body) in [
+        (
+            "400 Bad Request",
+            format!(
+                r#"{{"code":400,"message":"callback_url {callback} is not public","data":"{escaped_url}"}}"#
+            ),
+        ),
+        (
+            "400 Bad Request",
+            format!(r#"{{"code":400,"message":"bad: {{\"callback_url\":\"{callback}\"}}"}}"#),
+        ),
+        ("400 Bad Request", format!(r#"{{"code":400,"message":"cannot reach {escaped_url}"}}"#)),
+        ("400 Bad Request", format!(r#"{{"code":400,"message":"see /log?u={percent_url}"}}"#)),
+        ("422 Unprocessable Entity", format!("<html>batchveo={signature}</html>")),
+        ("500 Internal Server Error", format!(r#"{{"torn":"{callback}"#)),
+    ] {
+        let server = Server::answering(status, "", &body);
+        let address = Some(CallbackUrl::new(callback.clone()));
+        let submitted = format!("{:?}", server.client().submit(generation(), address).await);
+        assert!(submitted.contains("[callback]") || body.contains("torn"), "{submitted}");
+        said.push(submitted);
+    }
     let server = Server::new(Deed::Write(format!("not HTTP {KEY}\r\n\r\n").into()));
     said.push(format!("{:?}", server.client().submit(generation(), None).await));
 
@@ -381,7 +408,7 @@ async fn the_key_is_nowhere_however_the_api_echoes_it() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(said.contains("[key]") && log.contains("[key]"), "the echoes were read and logged");
     assert!(log.contains("TRACE") && log.contains("/api/v1/generateTask/veo-3-1"), "{log}");
-    for secret in [KEY, &percent, &escaped, "recognisable"] {
+    for secret in [KEY, &percent, &escaped, "recognisable", &signature, "hooks.example"] {
         assert!(!said.contains(secret), "{said}");
         assert!(!log.contains(secret), "{log}");
     }

@@ -9,10 +9,8 @@
 //! the room of others.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,13 +20,14 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::timeout;
 
 use super::{Arrival, Inbox, Receipt, Refusals, TurnedAway};
 use crate::veo;
@@ -52,8 +51,9 @@ struct Bounds {
 }
 
 /// 256 connections: the vendor's for 1,000 tasks that end together, and strangers'. The vendor waits for
-/// 30 s, so that a thousand silent strangers keep none of its callbacks out. A commit takes milliseconds; an answer to a submission, which an early callback waits for, may
-/// take longer than 8 s, and then the callback is brought again.
+/// 30 s, so that a thousand silent strangers keep none of its callbacks out. A commit takes
+/// milliseconds; an answer to a submission, which an early callback waits for, may take longer than
+/// 8 s, and then the callback is brought again.
 const BOUNDS: Bounds = Bounds {
     connections: 256,
     head_within: Duration::from_secs(5),
@@ -94,13 +94,13 @@ impl Receiver {
         inbox: Inbox,
         refusals: Refusals,
     ) -> io::Result<(Self, BoxStream<'static, Arrival>)> {
-        let listener = TcpListener::bind(address)?;
+        let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
+            TcpListener::from_std(listener)?
         };
         // One for each connection: whoever holds a connection has at most one arrival waiting.
         let (arrivals, arriving) = mpsc::channel(bounds.connections);
@@ -111,7 +111,7 @@ impl Receiver {
         let work = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = axum::serve(Door { listener, room, bounds }, pages) => {}
+                    () = welcome(listener, room, bounds, pages) => {}
                     _ = stopped => {}
                 }
             });
@@ -188,109 +188,35 @@ fn is_too_long(error: &axum::Error) -> bool {
         .any(|error| error.to_string().contains("length limit"))
 }
 
-/// The port, with room for a bounded number of connections.
-struct Door {
-    listener: tokio::net::TcpListener,
-    room: Arc<Semaphore>,
-    bounds: Bounds,
-}
-
-impl Listener for Door {
-    type Io = Visit;
-    type Addr = SocketAddr;
-
-    #[expect(clippy::disallowed_methods, reason = "connections are of the network and so of real time")]
-    async fn accept(&mut self) -> (Visit, SocketAddr) {
-        loop {
-            // Never closed.
-            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else {
-                std::future::pending::<()>().await;
-                continue;
-            };
-            match self.listener.accept().await {
-                Ok((stream, from)) => {
-                    let Bounds { head_within, connection_lasts, .. } = self.bounds;
-                    let ends = Box::pin(tokio::time::sleep(head_within));
-                    let last = ends.deadline() + connection_lasts.saturating_sub(head_within);
-                    return (Visit { stream, ends, last, line_ends: 0, _room: room }, from);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection for a callback is not taken");
-                    tokio::time::sleep(PAUSE).await;
-                }
+/// Takes connections from `listener`, as many at once as there is `room` for.
+#[expect(clippy::disallowed_methods, reason = "connections are of the network and so of real time")]
+async fn welcome(listener: TcpListener, room: Arc<Semaphore>, bounds: Bounds, pages: Router) {
+    // Never closed.
+    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(visit(stream, bounds, pages.clone(), place));
             }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection, for a while.
-struct Visit {
-    stream: TcpStream,
-    ends: Pin<Box<Sleep>>,
-    /// When it ends if a head comes in time.
-    last: Instant,
-    /// Ends of lines in a row, until two of them have ended the head.
-    line_ends: u8,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Visit {
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.ends.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                _ if self.line_ends == 2 => return,
-                b'\r' => {}
-                b'\n' => self.line_ends += 1,
-                _ => self.line_ends = 0,
-            }
-            if self.line_ends == 2 {
-                self.ends.as_mut().reset(self.last);
+            Err(error) => {
+                tracing::debug!(%error, "a connection for a callback is not taken");
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-impl AsyncRead for Visit {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.hear(&buffer.filled()[before..]);
-        read
-    }
-}
-
-impl AsyncWrite for Visit {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+/// One request and its answer. HTTP/1.1 alone: a connection of HTTP/2 carries a hundred at once, and
+/// `axum::serve` would speak it as soon as any dependency turns it on.
+async fn visit(stream: TcpStream, bounds: Bounds, pages: Router, _place: OwnedSemaphorePermit) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head_within)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
+    match timeout(bounds.connection_lasts, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection for a callback broke"),
+        Err(_) => tracing::debug!("a connection for a callback took too long"),
     }
 }
 
@@ -385,6 +311,28 @@ mod tests {
         }
         slow.write_all(b"}").unwrap();
         assert_eq!(status(slow), Some(503));
+    }
+
+    #[test]
+    fn a_connection_carries_one_request() {
+        let listening = listening(BRIEF);
+        let mut answers = String::new();
+        let twice = "PUT /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
+        let _ = listening.send(&twice).read_to_string(&mut answers);
+        assert_eq!(answers.matches("HTTP/1.1 405").count(), 1, "{answers}");
+    }
+
+    #[test]
+    fn http_2_is_not_spoken() {
+        let patient = Duration::from_mins(1);
+        let listening = listening(Bounds { head_within: patient, connection_lasts: patient, ..BRIEF });
+        // What a client begins with that takes the server to speak HTTP/2, with empty settings.
+        let mut stream = listening.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        match stream.read(&mut [0; 1]) {
+            Ok(length) => assert_eq!(length, 0, "an answer in HTTP/2"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "it is kept"),
+        }
     }
 
     #[test]

@@ -1,26 +1,23 @@
 //! The API key: held, sent, and otherwise never shown.
 //!
 //! Owns the only copy of the key's text and everything that keeps it out of logs, results and
-//! errors. Whatever the API says is redacted here before anything else reads it, since an API may
-//! echo the headers it got: past [`ApiKey::redact_body`] nobody has to think of the key.
+//! errors. How it is found in what the API says is the business of [`Secrets`].
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+
+use super::secrets::Secrets;
 
 /// What stands where the key was.
 const REDACTED: &str = "[key]";
-
-/// Shortest key that is looked for in texts, in bytes: a shorter one would be found everywhere.
-const SHORTEST_REDACTED: usize = 4;
 
 /// A key of the API. Its text is wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct ApiKey {
     text: SecretString,
     /// The forms in which it may come back; none for a key too short to look for.
-    spellings: Vec<SecretString>,
+    secrets: Secrets,
 }
 
 /// Why a text cannot be a key. Never shows the text.
@@ -51,8 +48,7 @@ impl ApiKey {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ApiKeyError::Unusable);
         }
-        let spellings = if text.len() < SHORTEST_REDACTED { Vec::new() } else { spellings(text) };
-        Ok(Self { text: text.into(), spellings })
+        Ok(Self { text: text.into(), secrets: Secrets::of(text, REDACTED) })
     }
 
     /// The text, for the header it is sent in and nothing else.
@@ -70,62 +66,18 @@ impl ApiKey {
     /// key of fewer than four characters is not looked for.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        self.spellings.iter().map(ExposeSecret::expose_secret).fold(text.to_owned(), |text, spelling| {
-            if text.contains(spelling) { text.replace(spelling, REDACTED) } else { text }
-        })
+        self.secrets.redact(text)
     }
 
-    /// A body with `[key]` wherever the key was. JSON is redacted in its decoded strings, numbers
-    /// and names, where escapes hide nothing, and so is JSON in a string of it (`resultJson`).
+    /// A body without the key, as [`Secrets::redact_body`] has it.
     pub(crate) fn redact_body(&self, body: &[u8]) -> Vec<u8> {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(value) => self.redact_json(value, true).to_string().into_bytes(),
-            Err(_) => self.redact(&String::from_utf8_lossy(body)).into_bytes(),
-        }
+        self.secrets.redact_body(body)
     }
 
-    fn redact_json(&self, value: Value, nested: bool) -> Value {
-        match value {
-            Value::Null | Value::Bool(_) => value,
-            Value::Number(number) => {
-                let text = number.to_string();
-                let clean = self.redact(&text);
-                if clean == text { Value::Number(number) } else { Value::String(clean) }
-            }
-            Value::String(text) => Value::String(match serde_json::from_str::<Value>(&text) {
-                Ok(inner @ (Value::Object(_) | Value::Array(_))) if nested => {
-                    self.redact_json(inner, false).to_string()
-                }
-                Ok(_) | Err(_) => self.redact(&text),
-            }),
-            Value::Array(items) => items.into_iter().map(|item| self.redact_json(item, nested)).collect(),
-            Value::Object(fields) => fields
-                .into_iter()
-                .map(|(name, field)| (self.redact(&name), self.redact_json(field, nested)))
-                .collect(),
-        }
+    /// What must be written nowhere: the key.
+    pub(super) const fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
-}
-
-/// The key as it is; in a URL, with upper case digits or lower; in JSON, with the slash escaped or
-/// not.
-fn spellings(key: &str) -> Vec<SecretString> {
-    let percent = |encode: fn(u8) -> String| -> String {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        key.bytes()
-            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { encode(byte) })
-            .collect()
-    };
-    let json = key.replace('\\', r"\\").replace('"', "\\\"");
-    let mut spellings = vec![
-        key.to_owned(),
-        percent(|byte| format!("%{byte:02X}")),
-        percent(|byte| format!("%{byte:02x}")),
-        json.replace('/', r"\/"),
-        json,
-    ];
-    spellings.dedup();
-    spellings.into_iter().map(SecretString::from).collect()
 }
 
 impl fmt::Debug for ApiKey {
@@ -138,6 +90,7 @@ impl fmt::Debug for ApiKey {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     #[test]
     fn keys_that_no_header_can_hold_are_refused_without_being_shown() {

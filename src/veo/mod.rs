@@ -2,7 +2,8 @@
 //!
 //! Owns the connection: one call is one request, with no retry and no redirect of its own, since
 //! both would pass the limits unseen and a repeated submission may be paid for twice. What an
-//! answer says is read in `wire` and judged in `classify`; the key is kept by [`ApiKey`].
+//! answer says is read in `wire` and judged in `classify`; the key is kept by [`ApiKey`], and `secrets`
+//! go out of an answer before anything reads it.
 //!
 //! Choices: HTTP/1.1 only, because one HTTP/2 connection holds requests back behind the gate when
 //! the service is slow. Environment proxies are not used: a proxy adds a place where requests wait
@@ -13,6 +14,7 @@ mod address;
 mod classify;
 mod json;
 mod key;
+mod secrets;
 mod wire;
 
 use std::fmt;
@@ -25,6 +27,8 @@ use reqwest::{RequestBuilder, Response, Url, redirect, retry};
 use crate::api::{Balance, CallbackUrl, Polled, Submitted, VideoApi};
 use crate::generation::Generation;
 use crate::job::TaskId;
+
+use secrets::Secrets;
 
 pub(crate) use address::is_loopback;
 pub use address::{BaseUrl, BaseUrlError};
@@ -142,55 +146,60 @@ impl Client {
         })
     }
 
-    /// Sends one request and waits `timeout` for the whole of its answer. `Err` holds why there is
-    /// none, in redacted words.
+    /// Sends one request and waits `timeout` for the whole of its answer, without `secrets`. `Err` holds
+    /// why there is none, in redacted words.
     ///
     /// The HTTP client has a time-out of its own, which is not used: it looks at its timer before it
     /// looks for the answer, and would call a paid submission lost because this process slept.
-    async fn exchange(&self, request: RequestBuilder, timeout: Duration) -> Result<Reply, (Silence, String)> {
-        answer_within(timeout, self.answer(request)).await.unwrap_or_else(|| {
+    async fn exchange(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+        secrets: &Secrets,
+    ) -> Result<Reply, (Silence, String)> {
+        answer_within(timeout, self.answer(request, secrets)).await.unwrap_or_else(|| {
             let what = format!("no answer within {} s", timeout.as_secs_f64());
-            Err(self.silence(Silence::TimedOut, &what))
+            Err(silence(Silence::TimedOut, &what, secrets))
         })
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<Reply, (Silence, String)> {
+    async fn answer(&self, request: RequestBuilder, secrets: &Secrets) -> Result<Reply, (Silence, String)> {
         let request = request.header(AUTHORIZATION, self.authorization.clone());
-        let mut response = request.send().await.map_err(|error| self.failed(error))?;
+        let mut response = request.send().await.map_err(|error| failed(error, secrets))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let body = match read_body(&mut response).await {
             Ok(body) => body,
             Err((half, error)) => match Silence::of_half_an_answer(status.as_u16()) {
-                Some(_) => return Err(self.failed(error)),
+                Some(_) => return Err(failed(error, secrets)),
                 None => half,
             },
         };
-        let reply = Reply { status: status.as_u16(), retry_after, body: self.key.redact_body(&body) };
+        let reply = Reply { status: status.as_u16(), retry_after, body: secrets.redact_body(&body) };
         tracing::debug!(status = reply.status, bytes = reply.body.len(), "answer");
         tracing::trace!(body = %Snippet(&reply.body), "answer");
         Ok(reply)
     }
+}
 
-    /// Why there is no answer. A connect error is looked for first: a time-out while connecting is
-    /// both, and not a byte was sent.
-    fn failed(&self, error: reqwest::Error) -> (Silence, String) {
-        let error = error.without_url();
-        let (silence, what) = if error.is_connect() {
-            (Silence::NoConnection, "no connection")
-        } else if error.is_timeout() {
-            (Silence::TimedOut, "no answer")
-        } else {
-            (Silence::Broken, "no answer")
-        };
-        self.silence(silence, &format!("{what}: {}", chain(&error)))
-    }
+/// Why there is no answer. A connect error is looked for first: a time-out while connecting is both,
+/// and not a byte was sent.
+fn failed(error: reqwest::Error, secrets: &Secrets) -> (Silence, String) {
+    let error = error.without_url();
+    let (why, what) = if error.is_connect() {
+        (Silence::NoConnection, "no connection")
+    } else if error.is_timeout() {
+        (Silence::TimedOut, "no answer")
+    } else {
+        (Silence::Broken, "no answer")
+    };
+    silence(why, &format!("{what}: {}", chain(&error)), secrets)
+}
 
-    fn silence(&self, silence: Silence, words: &str) -> (Silence, String) {
-        let detail = self.key.redact(words);
-        tracing::debug!(?silence, detail, "no answer");
-        (silence, detail)
-    }
+fn silence(silence: Silence, words: &str, secrets: &Secrets) -> (Silence, String) {
+    let detail = secrets.redact(words);
+    tracing::debug!(?silence, detail, "no answer");
+    (silence, detail)
 }
 
 /// What `exchange` comes to within `timeout`, or `None`. The exchange is always looked at before the
@@ -216,7 +225,12 @@ impl VideoApi for Client {
             .post(self.generate.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(encode_submission(&generation, callback.as_ref()));
-        match self.exchange(request, self.timeouts.submit).await {
+        let secrets = self.key.secrets().clone();
+        let secrets = match &callback {
+            Some(callback) => secrets.and_callback(callback),
+            None => secrets,
+        };
+        match self.exchange(request, self.timeouts.submit, &secrets).await {
             Ok(reply) => read_submission(&reply),
             Err((silence, detail)) => silence.submission(&detail),
         }
@@ -226,7 +240,7 @@ impl VideoApi for Client {
         tracing::debug!(path = self.status.path(), task = self.key.redact(task.as_str()), "GET");
         let mut url = self.status.clone();
         url.query_pairs_mut().append_pair("taskId", task.as_str());
-        match self.exchange(self.http.get(url), self.timeouts.status).await {
+        match self.exchange(self.http.get(url), self.timeouts.status, self.key.secrets()).await {
             Ok(reply) => read_status(&reply),
             Err((silence, detail)) => silence.look(&detail),
         }
@@ -234,7 +248,8 @@ impl VideoApi for Client {
 
     async fn balance(&self) -> Balance {
         tracing::debug!(path = self.balance.path(), "GET");
-        match self.exchange(self.http.get(self.balance.clone()), self.timeouts.balance).await {
+        let request = self.http.get(self.balance.clone());
+        match self.exchange(request, self.timeouts.balance, self.key.secrets()).await {
             Ok(reply) => read_balance(&reply),
             Err((silence, detail)) => silence.balance(&detail),
         }
