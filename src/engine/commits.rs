@@ -2,11 +2,15 @@
 //!
 //! At most one is under way. A submission is sent when the commit with its intent ends, unless its permit
 //! has grown stale meanwhile.
+//!
+//! In virtual time nothing is paid for, and no disk takes so long that a batch would gather. There a change
+//! that nothing waits for, an acceptance say, goes with the next intent: a row costs one commit, not two.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
-use super::{Answer, Engine, EngineError};
+use super::{Answer, Decided, Engine, EngineError};
 use crate::api::VideoApi;
 use crate::event::{EventSink, RunEvent};
 use crate::job::{Attempt, SampleId, Stamp};
@@ -19,6 +23,10 @@ const STALE_WORTH_TELLING: u32 = 100;
 
 /// Requests too many that are kept, before it is looked which.
 const REQUESTS_WORTH_FORGETTING: usize = 1_024;
+/// As many changes as wait in virtual time for a commit that something waits for: a few rows' worth.
+const LONGEST_BATCH: usize = 64;
+/// As long as they wait for it, on the clock of the run.
+const LONGEST_LAG: Duration = Duration::from_secs(1);
 
 pub(super) type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
 
@@ -44,6 +52,25 @@ pub(super) struct Commits {
 }
 
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
+    /// Whether what has gathered is to be made durable now.
+    pub(super) fn commit_is_due(&self, decided: Decided) -> bool {
+        let Some(by) = self.commit_by() else {
+            return !self.commits.batch.is_empty() || self.ear.is_waited_for();
+        };
+        !self.commits.intents.is_empty()
+            || self.ear.is_waited_for()
+            || self.commits.batch.len() >= LONGEST_BATCH
+            || decided == Decided::Finished
+            || by <= self.clock.now()
+    }
+
+    /// When what has gathered is made durable at the latest, where that may wait: not where downloads
+    /// begin by what they are told.
+    pub(super) fn commit_by(&self) -> Option<Stamp> {
+        let may_wait = self.clock.is_virtual() && !self.desk.is_open();
+        self.commits.batch.first().filter(|_| may_wait).map(|oldest| oldest.at + LONGEST_LAG)
+    }
+
     /// Starts a commit of what has gathered, unless one is under way.
     pub(super) fn start_commit(&mut self) {
         if self.commits.under_way.is_some() {
