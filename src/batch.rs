@@ -274,7 +274,7 @@ impl Batch {
         let tally = self.store.tally(&Selection::default())?;
         let failures = unsuccessful(&self.store.tally(&selection)?);
         let spent = self.store.spending()?;
-        let learned = self.store.learned()?;
+        let learned = self.store.learned();
         let queue = spawn_queue(self.store.cursor(&selection, prices)?).map_err(BatchError::Thread)?;
         let results = ResultsFile::begin(&results, &self.store)?;
         // Where there is no room for what is bought, nothing is; what is paid for is still watched.
@@ -296,10 +296,10 @@ impl Batch {
         let start = Start { schedule, restored, tally, spent, grace, halt, prices };
         let ending = engine::run(world, start, shutdown).await?;
         let (mut store, results) = ending.writer.finish()?;
-        if let Some(learned) = &ending.learned {
-            store.keep_learned(learned)?;
-        }
         let results = results.map_or(Ok(()), |results| results.finish(&store));
+        if let Some(Err(error)) = ending.learned.map(|learned| store.keep_learned(&learned)) {
+            tracing::debug!(%error, "what was learned of how long tasks take is not kept");
+        }
         let batch = Self { store, lock: self.lock, durability: self.durability };
         Ok(Finished { halt: ending.halt, progress: ending.progress, results, batch })
     }

@@ -40,7 +40,7 @@ impl Task {
 }
 
 /// An API whose tasks never end by themselves, and of which a prompt of `doubt` is accepted and answered
-/// with an error, and one of `silence` never answered.
+/// with an error, one of `refused` as if there were no money for it, and one of `silence` never.
 struct Api {
     address: SocketAddr,
     books: Arc<Mutex<Books>>,
@@ -121,6 +121,7 @@ fn serve(mut stream: TcpStream, books: &Mutex<Books>) {
                 return;
             }
             "doubt" => (500, "oops".to_owned()),
+            "refused" => (402, json!({"code": 402, "message": "no money"}).to_string()),
             _ => (200, answer(&json!({"taskId": id}))),
         }
     };
@@ -239,6 +240,27 @@ fn callbacks_end_tasks_settle_a_doubt_and_forged_ones_change_nothing() {
     for word in &words {
         assert_eq!(folder.holds(word), None, "an address is a secret");
     }
+}
+
+#[test]
+fn what_was_answered_with_a_refusal_and_calls_back_is_taken() {
+    let folder = Folder::new();
+    folder.write("p.csv", "id,prompt\na,one\nb,refused\n");
+    let api = Api::open();
+    let listen = free_address();
+    let run = folder.command(&line(&api, listen, "--events e.ndjson"), &KEYED).spawn().unwrap();
+    api.tasks(2);
+    folder.wait_for_text("e.ndjson", r#""event":"accepted","sample":1"#);
+    folder.wait_for_text("e.ndjson", r#""event":"retracted","sample":2"#);
+    for prompt in ["refused", "one"] {
+        let task = api.task(prompt);
+        assert_eq!(post(task.url(), &task.end("success")), 200, "{prompt}");
+    }
+    run.wait_with_output().unwrap();
+    let rows = folder.results("p.results.csv");
+    let seen: Vec<_> = rows.iter().map(|row| [&row["status"], &row["task_id"], &row["attempts"]]).collect();
+    let (one, refused) = (api.task("one").id, api.task("refused").id);
+    assert_eq!(seen, [["succeeded", one.as_str(), "1"], ["succeeded", refused.as_str(), "1"]]);
 }
 
 #[test]

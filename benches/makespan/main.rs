@@ -82,6 +82,9 @@ fn compare(durations: impl Fn(u64) -> Vec<f64>, ways: &[Watching]) -> Vec<Figure
         .flat_map(|durations| all.iter().map(move |watching| Job { durations, watching: *watching }))
         .collect();
     let mut figures = run_all(&jobs);
+    for figures in &figures {
+        assert!(figures.refused == 0 && figures.fullest_window <= 10_000, "over a limit: {figures:?}");
+    }
     for of_seed in figures.chunks_mut(all.len()) {
         let (told, foretold) = (of_seed[0].makespan, of_seed[1].makespan);
         for figures in of_seed {
@@ -144,7 +147,7 @@ fn in_hindsight(title: &str, durations: impl Fn(u64) -> Vec<f64>) {
     println!("\n{title}");
     heading();
     let mut ways = vec![("learned".to_owned(), Watching::Looked(Cadence::Learned))];
-    for first in [5, 20, 30, 60] {
+    for first in [5, 20, 30, 60, 75, 90] {
         ways.extend(
             [3, 4, 5, 6].map(|every| (format!("{first} s, then every {every} s"), fixed(first, every))),
         );

@@ -12,11 +12,11 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::{Answer, Engine, EngineError};
-use crate::api::{CallbackUrl, Polled, VideoApi};
+use crate::api::{CallbackUrl, Polled, Submitted, VideoApi};
 use crate::callback::{Addresses, Arrival, Receipt, Refusals};
 use crate::event::{self, EventSink, RunEvent};
 use crate::generation::PriceList;
-use crate::job::{Attempt, SampleId, Stamp};
+use crate::job::{Attempt, SampleId, Stamp, TaskId};
 use crate::schedule::{Event, Halt, Heard};
 use crate::store::{LookUp, StoreError, Unsettled};
 
@@ -132,6 +132,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// Takes an arrival to the core.
     pub(super) fn called_back(&mut self, arrival: Arrival, now: Stamp) {
         let Arrival { sample, attempt, task, answer, .. } = &arrival;
+        if let (Some(task), Some(ours)) = (task, self.schedule.task_of(*sample))
+            && task != ours
+        {
+            tell_a_second_task(*sample, *attempt, task);
+        }
         match self.schedule.hear(*sample, *attempt, task.clone(), answer.clone(), now) {
             Heard::Elsewhere => self.ear.elsewhere.push(arrival),
             heard @ (Heard::Ended | Heard::Settled | Heard::Kept | Heard::Odd | Heard::Nothing) => {
@@ -154,26 +159,31 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// What the state file says of samples that the core did not know when they were called.
     pub(super) fn looked_up(
         &mut self,
-        found: Result<Vec<Option<Unsettled>>, StoreError>,
+        found: Vec<Result<Option<Unsettled>, StoreError>>,
         now: Stamp,
     ) -> Result<(), EngineError> {
         let arrivals = std::mem::take(&mut self.ear.looked_up);
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                // Their receipts are dropped: the API calls again.
-                let halt = Halt::Disk(format!("what callbacks are about cannot be read: {error}"));
-                return Ok(self.schedule.handle(Event::StopBuying(halt), now)?);
-            }
-        };
         let mut settled = HashSet::new();
         for (arrival, unsettled) in arrivals.into_iter().zip(found) {
             let Arrival { sample, attempt, task, answer, .. } = &arrival;
             // What was looked up is as it was before the first callback of several.
             if settled.contains(sample) {
-                self.ear.elsewhere.push(arrival);
+                self.called_back(arrival, now);
                 continue;
             }
+            let unsettled = match unsettled {
+                Ok(unsettled) => unsettled,
+                // The receipt is dropped: the API calls again.
+                Err(error @ StoreError::Text(_)) => {
+                    tracing::warn!(%sample, %error, "what a callback is about cannot be read");
+                    continue;
+                }
+                Err(error) => {
+                    let halt = Halt::Disk(format!("what callbacks are about cannot be read: {error}"));
+                    self.schedule.handle(Event::StopBuying(halt), now)?;
+                    continue;
+                }
+            };
             let (Some(Unsettled { entry, generation, put_back }), Some(task)) = (unsettled, task) else {
                 self.heard(arrival, Heard::Nothing);
                 continue;
@@ -194,6 +204,15 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         Ok(())
     }
 
+    /// Says so if this sample's submission was answered with another task than has called back for it.
+    pub(super) fn compare_with_early(&self, sample: SampleId, attempt: Attempt, answer: &Submitted) {
+        if let (Submitted::Accepted(ours), Some(early)) = (answer, self.schedule.task_of(sample))
+            && ours != early
+        {
+            tell_a_second_task(sample, attempt, early);
+        }
+    }
+
     /// Counts an end that a look found although a callback was to tell of it.
     pub(super) fn count_uncalled(&mut self, answer: &Answer) {
         if let Answer::Polled(sample, Polled::Succeeded(_) | Polled::Failed(_)) = answer
@@ -206,4 +225,11 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             }
         }
     }
+}
+
+/// Names on the log a task that calls back where another is watched: of a submission that was answered
+/// with a refusal and repeated, say. It is all that is left of what was paid for it.
+fn tell_a_second_task(sample: SampleId, attempt: Attempt, task: &TaskId) {
+    let attempt = attempt.0;
+    tracing::warn!(%sample, attempt, %task, "another task than the one watched calls back: perhaps bought twice");
 }

@@ -2,11 +2,15 @@
 //!
 //! At most one is under way. A submission is sent when the commit with its intent ends, unless its permit
 //! has grown stale meanwhile.
+//!
+//! In virtual time nothing is paid for, and no disk takes so long that a batch would gather. There a change
+//! that nothing waits for, an acceptance say, goes with the next intent: a row costs one commit, not two.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
-use super::{Answer, Engine, EngineError};
+use super::{Answer, Decided, Engine, EngineError};
 use crate::api::VideoApi;
 use crate::event::{EventSink, RunEvent};
 use crate::job::{Attempt, SampleId, Stamp};
@@ -16,6 +20,13 @@ use crate::store::{Committed, WriterError, tell_what_is_lost};
 
 /// Submissions in a row that waited too long for the disk to be sent, after which that is told.
 const STALE_WORTH_TELLING: u32 = 100;
+
+/// Requests too many that are kept, before it is looked which.
+const REQUESTS_WORTH_FORGETTING: usize = 1_024;
+/// As many changes as wait in virtual time for a commit that something waits for: a few rows' worth.
+const LONGEST_BATCH: usize = 64;
+/// As long as they wait for it, on the clock of the run.
+const LONGEST_LAG: Duration = Duration::from_secs(1);
 
 pub(super) type Commit = Pin<Box<dyn Future<Output = Result<Committed, WriterError>> + Send>>;
 
@@ -41,6 +52,25 @@ pub(super) struct Commits {
 }
 
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
+    /// Whether what has gathered is to be made durable now.
+    pub(super) fn commit_is_due(&self, decided: Decided) -> bool {
+        let Some(by) = self.commit_by() else {
+            return !self.commits.batch.is_empty() || self.ear.is_waited_for();
+        };
+        !self.commits.intents.is_empty()
+            || self.ear.is_waited_for()
+            || self.commits.batch.len() >= LONGEST_BATCH
+            || decided == Decided::Finished
+            || by <= self.clock.now()
+    }
+
+    /// When what has gathered is made durable at the latest, where that may wait: not where downloads
+    /// begin by what they are told.
+    pub(super) fn commit_by(&self) -> Option<Stamp> {
+        let may_wait = self.clock.is_virtual() && !self.desk.is_open();
+        self.commits.batch.first().filter(|_| may_wait).map(|oldest| oldest.at + LONGEST_LAG)
+    }
+
     /// Starts a commit of what has gathered, unless one is under way.
     pub(super) fn start_commit(&mut self) {
         if self.commits.under_way.is_some() {
@@ -68,15 +98,24 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         self.ear.committed();
         for change in changes {
             self.books.changed(change);
-            if matches!(change.transition, Transition::Ended { .. }) {
+            // A doubt ends its sample and stays in the core: a callback may have it bought again.
+            if matches!(change.transition, Transition::Ended { .. }) && !self.schedule.knows(change.sample) {
                 self.generations.remove(&change.sample);
             }
             self.tell(&RunEvent::Changed(change));
         }
+        self.forget_requests();
         for intent in std::mem::take(&mut self.commits.awaiting) {
             self.send(intent)?;
         }
         Ok(())
+    }
+
+    /// Doubts leave the core without a word. What they asked for goes once it is most of what is kept.
+    fn forget_requests(&mut self) {
+        if self.generations.len() > 2 * self.schedule.in_flight() + REQUESTS_WORTH_FORGETTING {
+            self.generations.retain(|sample, _| self.schedule.knows(*sample));
+        }
     }
 
     fn send(&mut self, intent: Intent) -> Result<(), EngineError> {

@@ -53,6 +53,11 @@ impl Desk {
         Self { inbox, waiting: HashMap::new(), told_over: false }
     }
 
+    /// Whether there are downloads that may have something to say.
+    pub(super) const fn is_open(&self) -> bool {
+        self.inbox.is_some()
+    }
+
     /// The next message; never, when there are no downloads. `None` when they have ended.
     pub(super) async fn next(&mut self) -> Option<FromDownloads> {
         match &mut self.inbox {

@@ -155,7 +155,7 @@ struct Engine<'a, A, S> {
     books: Books,
     desk: Desk,
     ear: Ear,
-    /// Requests of the samples in flight.
+    /// Requests of the samples in flight, and of some that are no more.
     generations: HashMap<SampleId, Generation>,
     slots: Semaphore,
     calls: FuturesUnordered<Call<'a>>,
@@ -256,8 +256,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 tokio::task::yield_now().await;
             }
             let decided = self.decide()?;
-            let to_commit = self.commits.under_way.is_none()
-                && (!self.commits.batch.is_empty() || self.ear.is_waited_for());
+            let to_commit = self.commits.under_way.is_none() && self.commit_is_due(decided);
             let finished = decided == Decided::Finished && self.commits.under_way.is_none() && !to_commit;
             if finished && self.is_over(interrupted_until) {
                 return Ok(());
@@ -267,7 +266,9 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 // The last commit is awaited, and nothing else wakes the loop.
                 Decided::Finished if !finished => None,
                 Decided::Finished => heartbeat,
-                Decided::Wake(at) => [at, heartbeat, interrupted_until].into_iter().flatten().min(),
+                Decided::Wake(at) => {
+                    [at, heartbeat, interrupted_until, self.commit_by()].into_iter().flatten().min()
+                }
             };
             let admitting = queue_open && self.schedule.halt().is_none();
             // Slow input and slow disks stop virtual time: it moves only where the queue has
@@ -388,6 +389,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         self.count_uncalled(&answer);
         let event = match answer {
             Answer::Submitted(sample, attempt, answer) => {
+                self.compare_with_early(sample, attempt, &answer);
                 self.ear.answered(sample);
                 Event::Submitted { sample, attempt, answer }
             }

@@ -6,7 +6,7 @@
 //! A callback may come before the answer to its submission, twice, late, or never.
 
 use super::cadence::Told;
-use super::{Phase, Sample, Schedule};
+use super::{Phase, Sample, Schedule, Transition};
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 
@@ -15,7 +15,7 @@ use crate::job::{Attempt, SampleId, Stamp, TaskId};
 pub enum Heard {
     /// The task has ended.
     Ended,
-    /// A submission in doubt is none any more.
+    /// A submission in doubt is none any more, or one that counted as refused was accepted.
     Settled,
     /// Its submission is not answered yet: it waits for that.
     Kept,
@@ -72,6 +72,12 @@ impl Schedule {
                 Heard::Settled
             }
             (Phase::Ready, _) if current => Heard::Elsewhere,
+            // Its only way to this address was a submission: who refused it was not who accepts.
+            (Phase::Ready, Some(task)) if sample.attempts + 1 == attempt.0 => {
+                self.accepted_after_all(id, attempt, task.clone(), now);
+                self.running_called(id, Some(&task), answer, now);
+                Heard::Settled
+            }
             (
                 Phase::Ready
                 | Phase::Submitting { .. }
@@ -100,6 +106,28 @@ impl Schedule {
         self.running_called(id, Some(&early.task), early.answer, now);
     }
 
+    /// The submission of this sample, which is ready again, was accepted although it was answered with a
+    /// refusal. Nobody could know, so that this alone may spend more than is to be spent.
+    fn accepted_after_all(&mut self, id: SampleId, attempt: Attempt, task: TaskId, now: Stamp) {
+        let Some(sample) = self.samples.get(&id) else { return };
+        let (holds_slot, cost) = (sample.holds_slot, sample.price);
+        if holds_slot { &mut self.ready } else { &mut self.slotless }.retain(|ready| *ready != id);
+        self.running_without_slot += u32::from(!holds_slot);
+        self.unforeseen = self.unforeseen + cost;
+        self.change(id, now, Transition::Intended(attempt));
+        self.accepted(id, attempt, task, false, now);
+    }
+
+    /// The task that this sample's submission was answered with or that calls back for it, if it is known.
+    #[must_use]
+    pub fn task_of(&self, id: SampleId) -> Option<&TaskId> {
+        match &self.samples.get(&id)?.phase {
+            Phase::Running(watch) => Some(&watch.task),
+            Phase::Submitting { .. } => self.early.get(&id).map(|early| &early.task),
+            Phase::Ready | Phase::BackingOff | Phase::InDoubt { .. } => None,
+        }
+    }
+
     fn running_called(&mut self, id: SampleId, task: Option<&TaskId>, answer: Polled, now: Stamp) -> Heard {
         let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
             return Heard::Nothing;
@@ -109,7 +137,7 @@ impl Schedule {
             return Heard::Odd;
         }
         if std::mem::take(&mut watch.asked) {
-            self.abandoned.insert(id);
+            self.abandoned.insert(id, watch.sight.last_look.unwrap_or(now));
         }
         self.task_over(id, answer, Told::Callback(now), now);
         Heard::Ended
@@ -127,18 +155,19 @@ impl Schedule {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id)
             && !watch.asked
         {
-            watch.look = self.lookout.look_at(id, now);
+            watch.look = self.lookout.look_now(id, &watch.sight, now);
         }
     }
 
-    /// A look was answered. Whether it was at a task that a callback has ended meanwhile: then the
-    /// answer says nothing, and the sample may be looked at again.
-    pub(super) fn is_abandoned(&mut self, id: SampleId) -> bool {
-        let abandoned = !self.abandoned.is_empty() && self.abandoned.remove(&id);
-        if abandoned {
-            self.schedule_look(id);
+    /// A look was answered. When it was made, if it was at a task that a callback has ended meanwhile: then
+    /// the answer says nothing of the sample, which may be looked at again.
+    pub(super) fn abandoned_look(&mut self, id: SampleId) -> Option<Stamp> {
+        if self.abandoned.is_empty() {
+            return None;
         }
-        abandoned
+        let looked = self.abandoned.remove(&id)?;
+        self.schedule_look(id);
+        Some(looked)
     }
 }
 

@@ -50,8 +50,10 @@ impl Schedule {
         now: Stamp,
     ) -> Result<(), IllegalEvent> {
         let (id, attempt) = (entry.sample, Attempt(entry.attempts));
-        let watch =
-            Phase::Running(Watch::new(task.clone(), Sight::new(entry.kind, now, self.config.called_back)));
+        let watch = Phase::Running(Watch::new(
+            task.clone(),
+            Sight::unwatched(entry.kind, now, self.config.called_back),
+        ));
         match self.samples.get_mut(&id) {
             None => {
                 self.enter(entry, watch, false, "task found")?;
@@ -84,7 +86,7 @@ impl Schedule {
         {
             sample.phase = Phase::Running(Watch::new(
                 task.clone(),
-                Sight::new(sample.kind, now, self.config.called_back),
+                Sight::unwatched(sample.kind, now, self.config.called_back),
             ));
             self.doubts.remove(&(since, id));
             self.found(id, attempt, task.clone(), false, now);

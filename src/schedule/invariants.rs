@@ -51,7 +51,7 @@ impl Schedule {
         assert_eq!(self.reserved, reserved, "reserved for what is unanswered");
         if let Some(most) = self.config.max_cost {
             assert!(
-                self.reserved == Usd::ZERO || self.spent + self.reserved <= most,
+                self.reserved == Usd::ZERO || self.spent + self.reserved <= most + self.unforeseen,
                 "more than may be spent"
             );
         }

@@ -75,6 +75,7 @@ impl Schedule {
         }
         Some(match self.gate.admit(now) {
             Admission::Granted => {
+                self.lookout.other_request();
                 self.links.waiting.pop_front();
                 self.links.looking.insert(sample, now);
                 Ok(Action::LookAtLink { sample, task })

@@ -148,8 +148,8 @@ pub struct Schedule {
     slotless: VecDeque<SampleId>,
     /// When tasks are to be looked at.
     lookout: Lookout,
-    /// Samples with a look under way at a task that a callback has ended.
-    abandoned: SampleSet,
+    /// Samples with a look under way at a task that a callback has ended, and when it was made.
+    abandoned: SampleMap<Stamp>,
     /// Callbacks that came before the answers to their submissions.
     early: SampleMap<Early>,
     /// Links to videos made before, that are to be asked for again.
@@ -184,6 +184,8 @@ pub struct Schedule {
     /// What was accepted or is in doubt, and what submissions without an answer may cost.
     spent: Usd,
     reserved: Usd,
+    /// Part of what was spent: what had counted as refused.
+    unforeseen: Usd,
     accepted_any: bool,
     /// Submissions refused for what they ask, while none was accepted.
     rejected_first: u32,
@@ -226,7 +228,7 @@ impl Schedule {
             ready: VecDeque::new(),
             slotless: VecDeque::new(),
             lookout: Lookout::new(&config, now),
-            abandoned: SampleSet::default(),
+            abandoned: SampleMap::default(),
             early: SampleMap::default(),
             links: Links::default(),
             timers: Timers::default(),
@@ -249,6 +251,7 @@ impl Schedule {
             failures: before.failures,
             spent: before.spent,
             reserved: Usd::ZERO,
+            unforeseen: Usd::ZERO,
             accepted_any: false,
             rejected_first: 0,
             pause: Holding::new(FullJitter::for_everyone(seed)),
@@ -321,6 +324,18 @@ impl Schedule {
         self.submitting
     }
 
+    /// Whether this sample is in flight, in doubt included.
+    #[must_use]
+    pub fn knows(&self, sample: SampleId) -> bool {
+        self.samples.contains_key(&sample)
+    }
+
+    /// Samples in flight, in doubt included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.samples.len()
+    }
+
     /// Tasks being watched.
     #[must_use]
     pub const fn running(&self) -> u32 {
@@ -358,6 +373,7 @@ impl Schedule {
                 match self.gate.admit(now) {
                     Admission::Granted => {
                         self.probing = true;
+                        self.lookout.other_request();
                         return Step::Act(Action::AskBalance);
                     }
                     Admission::NotBefore(at) => not_before(at),
@@ -506,13 +522,13 @@ impl Schedule {
 
     /// The look that is worth most, and from when on it may be made.
     fn next_look(&mut self, now: Stamp) -> Option<(Stamp, SampleId)> {
-        let Self { samples, lookout, watching, abandoned, gate, .. } = self;
-        if !*watching {
+        if !self.watching || self.running == 0 {
             return None;
         }
+        let Self { samples, lookout, abandoned, gate, .. } = self;
         lookout.next(gate.spacing(), now, |id, token| match samples.get(&id)?.phase {
             // One look at a time for each sample, so that an answer is never taken for another's.
-            Phase::Running(ref watch) if watch.look == token && !abandoned.contains(&id) => {
+            Phase::Running(ref watch) if watch.look == token && !abandoned.contains_key(&id) => {
                 Some(watch.sight.last_look)
             }
             Phase::Ready

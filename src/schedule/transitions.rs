@@ -105,16 +105,20 @@ impl Schedule {
         let sample = entry.sample;
         match stored {
             Stored::Running { task, accepted } => {
-                let watch =
-                    Watch { watched_since: now, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch = Watch {
+                    watched_since: now,
+                    ..Watch::new(task, Sight::unwatched(entry.kind, accepted, false))
+                };
                 self.enter(entry, Phase::Running(watch), true, "restored")?;
                 self.came_back.insert(sample);
                 self.running += 1;
                 self.schedule_look(sample);
             }
             Stored::TimedOut { task, accepted } => {
-                let watch =
-                    Watch { last_chance: true, ..Watch::new(task, Sight::new(entry.kind, accepted, false)) };
+                let watch = Watch {
+                    last_chance: true,
+                    ..Watch::new(task, Sight::unwatched(entry.kind, accepted, false))
+                };
                 self.enter(entry, Phase::Running(watch), false, "restored")?;
                 self.running += 1;
                 self.running_without_slot += 1;
@@ -157,20 +161,9 @@ impl Schedule {
         match answer {
             Submitted::Accepted(task) => {
                 self.all_is_well();
-                self.accepted_any = true;
                 self.window = self.window.saturating_add(1);
-                if let Some(sample) = self.samples.get_mut(&id) {
-                    sample.attempts = attempt.0;
-                    sample.phase = Phase::Running(Watch::new(
-                        task.clone(),
-                        Sight::new(sample.kind, now, self.config.called_back),
-                    ));
-                    let cost = sample.price;
-                    self.spent = self.spent + cost;
-                    self.running += 1;
-                    self.change(id, now, Transition::Accepted { task, attempt, cost });
-                    self.schedule_look(id);
-                }
+                // One that has called back already was accepted at some time since it was sent.
+                self.accepted(id, attempt, task, early.is_none(), now);
             }
             Submitted::NotAccepted(refusal) => {
                 self.retract(id, now);
@@ -215,8 +208,31 @@ impl Schedule {
         Ok(())
     }
 
+    /// A submission has become a task, which is watched from now on.
+    pub(super) fn accepted(
+        &mut self,
+        id: SampleId,
+        attempt: Attempt,
+        task: TaskId,
+        just_now: bool,
+        now: Stamp,
+    ) {
+        let Some(sample) = self.samples.get_mut(&id) else { return };
+        sample.attempts = attempt.0;
+        let sight = if just_now { Sight::accepted } else { Sight::unwatched };
+        let sight = sight(sample.kind, now, self.config.called_back);
+        sample.phase = Phase::Running(Watch::new(task.clone(), sight));
+        let cost = sample.price;
+        self.accepted_any = true;
+        self.spent = self.spent + cost;
+        self.running += 1;
+        self.change(id, now, Transition::Accepted { task, attempt, cost });
+        self.schedule_look(id);
+    }
+
     fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
-        if self.is_abandoned(id) {
+        if let Some(looked) = self.abandoned_look(id) {
+            self.overtaken(answer, looked, now);
             return Ok(());
         }
         let illegal = |state| IllegalEvent { sample: id, event: "task looked at", state };
@@ -248,7 +264,8 @@ impl Schedule {
                 self.lookout.alive(&mut watch.sight, *stage, looked);
                 // What most looks come to, and so decided while the sample is at hand.
                 if !overdue && !last_chance {
-                    watch.look = self.lookout.schedule(id, &watch.sight);
+                    let overdue = watch.watched_since + self.config.task_timeout;
+                    watch.look = self.lookout.schedule(id, &watch.sight, overdue);
                     self.look_tells(looked, now);
                     return Ok(());
                 }
@@ -290,6 +307,21 @@ impl Schedule {
         Ok(())
     }
 
+    /// The answer to a look at a task that a callback has ended meanwhile: what it says of the task is
+    /// old, what it says of the service and the key is not.
+    fn overtaken(&mut self, answer: Polled, looked: Stamp, now: Stamp) {
+        match answer {
+            Polled::Alive(_)
+            | Polled::Succeeded(_)
+            | Polled::SucceededWithoutUrl
+            | Polled::Failed(_)
+            | Polled::NotFound(_) => self.look_tells(looked, now),
+            Polled::NotAnswered(refusal) => self.look_refused(&refusal, looked, now),
+            Polled::KeyRefused(failure) => self.look_refused_the_key(failure),
+            Polled::Unclear(failure) => self.look_unclear(&failure, looked, now),
+        }
+    }
+
     /// A running task has ended, as a look or a callback tells.
     pub(super) fn task_over(&mut self, id: SampleId, answer: Polled, told: Told, now: Stamp) {
         let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get(&id) else { return };
@@ -298,7 +330,8 @@ impl Schedule {
         | Polled::Failed(TaskFailure { created, completed, .. }) = &answer
         {
             let lifetime = lifetime(*created, *completed);
-            self.lifetimes.record(lifetime.unwrap_or(age));
+            // Not less than what was seen of it, whatever clocks say: slots in doubt hang on it.
+            self.lifetimes.record(lifetime.map_or(age, |life| life.max(watch.sight.lived())));
             self.lookout.ended(&watch.sight, lifetime, told);
         }
         match answer {
@@ -476,7 +509,8 @@ impl Schedule {
 
     pub(super) fn schedule_look(&mut self, id: SampleId) {
         if let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) {
-            watch.look = self.lookout.schedule(id, &watch.sight);
+            let overdue = watch.watched_since + self.config.task_timeout;
+            watch.look = self.lookout.schedule(id, &watch.sight, overdue);
         }
     }
 

@@ -10,13 +10,10 @@ const NAME: &str = "learned";
 
 impl Store {
     /// What was learned last, if anything was and it can be read.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn learned(&self) -> Result<Option<Learned>, StoreError> {
-        let text: Option<String> = meta(&self.connection, NAME)?;
-        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    #[must_use]
+    pub fn learned(&self) -> Option<Learned> {
+        let text: Option<String> = meta(&self.connection, NAME).ok()?;
+        serde_json::from_str(&text?).ok()
     }
 
     /// Keeps what was learned, in the place of what was there.

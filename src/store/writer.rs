@@ -48,7 +48,7 @@ pub struct Committed {
     /// What went wrong all the same: nothing more should be bought. Told once.
     pub trouble: Option<Trouble>,
     /// What was looked up after it, in the order of [`LookUp::wanted`].
-    pub found: Result<Vec<Option<Unsettled>>, StoreError>,
+    pub found: Vec<Result<Option<Unsettled>, StoreError>>,
 }
 
 /// Submissions to look up once a batch is durable.
@@ -153,11 +153,11 @@ impl<F: Follower> Desk<F> {
             tracing::debug!(%error, "what was learned of how long tasks take is not kept");
         }
         let behind = self.follow(&changes).err().map(|error| Trouble::Follower(error.into()));
-        let found = look_up.map_or(Ok(Vec::new()), |look_up| self.look_up(&look_up));
+        let found = look_up.map_or_else(Vec::new, |look_up| self.look_up(&look_up));
         Ok(Committed { changes, trouble: full.or(behind), found })
     }
 
-    fn look_up(&self, look_up: &LookUp) -> Result<Vec<Option<Unsettled>>, StoreError> {
+    fn look_up(&self, look_up: &LookUp) -> Vec<Result<Option<Unsettled>, StoreError>> {
         let find = |(sample, attempt): &(_, _)| self.store.unsettled(*sample, *attempt, look_up.prices);
         look_up.wanted.iter().map(find).collect()
     }

@@ -69,6 +69,16 @@ async fn rehearse(scenario: Scenario) -> Rehearsed {
 async fn rehearse_rows(scenario: Scenario, rows: u64) -> Rehearsed {
     let folder = Folder::new();
     let prompts = sheet(&folder);
+    rehearse_sheet(folder, prompts, scenario, rows).await
+}
+
+/// The same with the first `rows` of the sheet in `folder`.
+async fn rehearse_sheet(
+    folder: Folder,
+    prompts: HashMap<String, String>,
+    scenario: Scenario,
+    rows: u64,
+) -> Rehearsed {
     let state = folder.path("p.db");
     let owner = Owner::Simulator { seed: 3 };
     let birth = Moment::from(batchveo::job::UnixMillis(1_704_067_200_000));
@@ -154,12 +164,14 @@ async fn what_a_fifth_lost_and_a_fifth_twice_cost_is_time_and_looks_alone() {
     assert_eq!((sent.refused, heard.refused), (0, 0));
 }
 
+/// Drops the answers to so many submissions that were accepted.
+fn unanswered(share: f64) -> Scenario {
+    let text = format!("[[fault]]\nwhat='drop'\nwhere='submit'\nwhen='after'\nshare={share}\n");
+    Scenario::parse("unanswered", &text).unwrap()
+}
+
 #[tokio::test]
 async fn doubts_are_settled_by_callbacks_and_waited_for() {
-    let unanswered = |share: f64| {
-        let text = format!("[[fault]]\nwhat='drop'\nwhere='submit'\nwhen='after'\nshare={share}\n");
-        Scenario::parse("unanswered", &text).unwrap()
-    };
     let rehearsed = rehearse(unanswered(0.1)).await;
     assert_eq!(rehearsed.succeeded(), ROWS);
     let dropped = rehearsed.verdict.counts.injected.dropped;
@@ -168,6 +180,16 @@ async fn doubts_are_settled_by_callbacks_and_waited_for() {
     let rehearsed = rehearse_rows(unanswered(1.0), 3).await;
     assert_eq!(rehearsed.succeeded(), 3);
     assert_eq!((rehearsed.callbacks.settled, rehearsed.verdict.counts.polls), (3, 0));
+}
+
+#[tokio::test]
+async fn a_doubt_whose_task_failed_is_bought_again() {
+    let folder = Folder::new();
+    folder.write("p.csv", "videoid,name\n0,[[fail-once:GENERATION_FAILED]] a harbour\n");
+    let rehearsed = rehearse_sheet(folder, HashMap::new(), unanswered(1.0), 1).await;
+    let results = rehearsed.folder.results("p.results.csv");
+    assert_eq!((&*results[0]["status"], &*results[0]["attempts"]), ("succeeded", "2"), "{results:?}");
+    assert_eq!((rehearsed.verdict.accepted, rehearsed.callbacks.settled), (2, 2), "{}", rehearsed.verdict);
 }
 
 #[test]

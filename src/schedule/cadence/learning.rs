@@ -31,8 +31,9 @@ const NEWS_PART: u32 = 10;
 const PRICE_MOVES: f64 = 0.04;
 /// What an earlier process learned counts as so many ends at most: the service may have changed.
 const REMEMBERED: f64 = 500.0;
-/// Ends without a callback, of so many ends, that are guessed before any is seen.
-const MISSED_AT_FIRST: (f64, f64) = (1.0, 20.0);
+/// Ends without a callback, of so many ends, that are guessed beside those seen: callbacks that have
+/// always come may stop.
+const MISSED_GUESSED: (f64, f64) = (1.0, 20.0);
 /// After so many more ends, what callbacks have done counts half.
 const MISSED_MEMORY: f64 = 500.0;
 
@@ -83,6 +84,13 @@ struct Callbacks {
     all: f64,
 }
 
+impl Callbacks {
+    fn share_missed(self) -> f64 {
+        let (missed, all) = MISSED_GUESSED;
+        (self.missed + missed) / (self.all + all)
+    }
+}
+
 impl Default for OfKind {
     fn default() -> Self {
         Self { weight: 1.0, stages: std::array::from_fn(|_| Record::default()), plans: NO_PLANS }
@@ -112,14 +120,13 @@ impl OfKind {
 impl Learning {
     /// Nothing but the guess.
     pub(super) fn new(called_back: bool) -> Self {
-        let (missed, all) = MISSED_AT_FIRST;
         Self {
             prior: prior(),
             kinds: [const { None }; KINDS],
             ends: 0,
             news: 0,
             planned_price: 0.0,
-            callbacks: called_back.then_some(Callbacks { missed, all }),
+            callbacks: called_back.then_some(Callbacks { missed: 0.0, all: 0.0 }),
         }
     }
 
@@ -196,7 +203,7 @@ impl Learning {
         let of_kind = self.of_kind(sight.kind);
         let place = usize::from(expected.is_some());
         if of_kind.plans[stage][place].is_none() {
-            let missed = expected.map_or(1.0, |callbacks| callbacks.missed / callbacks.all);
+            let missed = expected.map_or(1.0, Callbacks::share_missed);
             let plan = Plan::new(&self.hazard(kind, stage), self.planned_price, missed);
             self.of_kind(sight.kind).plans[stage][place] = Some(plan);
         }
@@ -270,7 +277,7 @@ mod tests {
     const FRAMES: Kind = Kind { mode: Mode::Quality, generation_type: GenerationType::Frames };
 
     fn sight(kind: Kind, stage: Stage) -> Sight {
-        let mut sight = Sight::new(kind, Stamp::BIRTH, false);
+        let mut sight = Sight::accepted(kind, Stamp::BIRTH, false);
         sight.stage = stage;
         sight
     }
@@ -337,7 +344,7 @@ mod tests {
     #[test]
     fn callbacks_that_come_make_looks_rare_and_those_that_do_not_bring_them_back() {
         let looks = |learning: &mut Learning| {
-            let sight = Sight::new(TEXT, Stamp::BIRTH, true);
+            let sight = Sight::accepted(TEXT, Stamp::BIRTH, true);
             let mut next = |age: &f64| {
                 Some(learning.next_age(&sight, ages::cell(*age), *age, 0.1)).filter(|age| *age < 200.0)
             };

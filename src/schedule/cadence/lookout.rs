@@ -43,13 +43,37 @@ pub(in crate::schedule) struct Sight {
     /// Whether a callback is to tell its end. Of a task that came back from the state file it may have
     /// come while nobody listened.
     pub(in crate::schedule) called_back: bool,
+    /// Whether it has been watched from its acceptance on. Of one that came back from the state file, or
+    /// was found after a doubt, nothing is learned: its age is a guess, or an earlier process has counted
+    /// its life.
+    watched: bool,
     /// When it was last asked about, whether or not that told anything.
     pub(in crate::schedule) last_look: Option<Stamp>,
 }
 
 impl Sight {
-    pub(in crate::schedule) const fn new(kind: Kind, accepted: Stamp, called_back: bool) -> Self {
-        Self { kind, stage: Stage::Unnamed, accepted, alive: accepted, cell: 0, called_back, last_look: None }
+    /// A task that is accepted now.
+    pub(in crate::schedule) const fn accepted(kind: Kind, now: Stamp, called_back: bool) -> Self {
+        Self {
+            kind,
+            stage: Stage::Unnamed,
+            accepted: now,
+            alive: now,
+            cell: 0,
+            called_back,
+            watched: true,
+            last_look: None,
+        }
+    }
+
+    /// A task that was accepted at about this time and has not been watched since.
+    pub(in crate::schedule) const fn unwatched(kind: Kind, accepted: Stamp, called_back: bool) -> Self {
+        Self { watched: false, ..Self::accepted(kind, accepted, called_back) }
+    }
+
+    /// How old it was when it was last known to be alive.
+    pub(in crate::schedule) const fn lived(&self) -> Duration {
+        self.alive.since(self.accepted)
     }
 
     fn age(&self, at: Stamp) -> f64 {
@@ -124,8 +148,9 @@ impl Lookout {
         }
     }
 
-    /// Sets the next look at a task; the token names it, and an earlier one of the task goes stale.
-    pub(in crate::schedule) fn schedule(&mut self, sample: SampleId, sight: &Sight) -> Token {
+    /// Sets the next look at a task; the token names it, and an earlier one of the task goes stale. At
+    /// `overdue` it is given up on, so that a look is worth making then whatever was learned.
+    pub(in crate::schedule) fn schedule(&mut self, sample: SampleId, sight: &Sight, overdue: Stamp) -> Token {
         let due = match &mut self.manner {
             Manner::Fixed { first, every } => next_fixed(*first, *every, sight.accepted, sight.last_look),
             Manner::Learned { learning, price } => {
@@ -134,15 +159,16 @@ impl Lookout {
                 let age = sight.age(from);
                 let cell = if from == sight.alive { sight.cell } else { ages::cell(age) };
                 let next = learning.next_age(sight, cell, age, price.get());
-                sight.accepted + Duration::try_from_secs_f64(next).unwrap_or(FLOOR)
+                let due = sight.accepted + Duration::try_from_secs_f64(next).unwrap_or(FLOOR);
+                if from < overdue { due.min(overdue) } else { due }
             }
         };
         self.looks.set(sample, due)
     }
 
-    /// Sets the next look at a task to `at`, or when the floor allows it, whatever was planned.
-    pub(in crate::schedule) fn look_at(&mut self, sample: SampleId, at: Stamp) -> Token {
-        self.looks.set(sample, at)
+    /// Sets the next look at a task to now, or when the floor allows it, whatever was planned.
+    pub(in crate::schedule) fn look_now(&mut self, sample: SampleId, sight: &Sight, now: Stamp) -> Token {
+        self.looks.set(sample, sight.last_look.map_or(now, |last| now.max(last + FLOOR)))
     }
 
     /// The look that is worth most now, if any is, or when one may be. `is_current` tells whether a
@@ -162,17 +188,21 @@ impl Lookout {
             }
         };
         while let Some((due, sample, token)) = self.looks.first() {
+            let at = due.before(early);
+            if at > now {
+                // Whether it is still wanted can be found out then.
+                if let Manner::Learned { price, .. } = &mut self.manner {
+                    price.idle();
+                }
+                return Some((at, sample));
+            }
             let Some(last_look) = is_current(sample, token) else {
                 self.looks.pop();
                 continue;
             };
             let floor = last_look.map_or(Stamp::BIRTH, |last| last + FLOOR);
-            let at = due.before(early).max(floor);
-            if at > now {
-                if let Manner::Learned { price, .. } = &mut self.manner {
-                    price.idle();
-                }
-                return Some((at, sample));
+            if floor > now {
+                return Some((floor, sample));
             }
             let ready = self.allotment.as_mut().map_or(now, |allotment| allotment.ready_at(spacing, now));
             return Some((ready, sample));
@@ -193,10 +223,11 @@ impl Lookout {
 
     /// A task was alive when it was looked at, and in this stage.
     pub(in crate::schedule) fn alive(&mut self, sight: &mut Sight, stage: Stage, looked: Stamp) {
-        if let Manner::Learned { learning, .. } = &mut self.manner
-            && looked > sight.alive
-        {
-            sight.cell = learning.lived(sight, sight.age(looked));
+        if looked > sight.alive {
+            if let Manner::Learned { learning, .. } = &mut self.manner {
+                let age = sight.age(looked);
+                sight.cell = if sight.watched { learning.lived(sight, age) } else { ages::cell(age) };
+            }
             sight.alive = looked;
         }
         sight.stage = stage;
@@ -205,11 +236,18 @@ impl Lookout {
     /// A task was told to have ended, after a life of `lifetime` if the API says so.
     pub(in crate::schedule) fn ended(&mut self, sight: &Sight, lifetime: Option<Duration>, told: Told) {
         let Manner::Learned { learning, .. } = &mut self.manner else { return };
+        if !sight.watched {
+            return;
+        }
         let (Told::Look(at) | Told::Callback(at)) = told;
         let (alive, found) = (sight.age_alive(), sight.age(at));
-        // Neither before it was seen alive nor after it was told to have ended, whatever clocks say.
-        let age = lifetime
-            .map_or(f64::midpoint(alive, found), |life| life.as_secs_f64().clamp(alive, found.max(alive)));
+        let age = match (lifetime, told) {
+            // Neither before it was seen alive nor after it was told to have ended, whatever clocks say.
+            (Some(life), _) => life.as_secs_f64().clamp(alive, found.max(alive)),
+            (None, Told::Look(_)) => f64::midpoint(alive, found),
+            // It comes at the end.
+            (None, Told::Callback(_)) => found.max(alive),
+        };
         learning.ended(sight, age);
         let in_time = found - age <= CALLBACK_ON_ITS_WAY.as_secs_f64();
         match told {

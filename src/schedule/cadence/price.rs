@@ -15,7 +15,7 @@ const LEAST: f64 = 0.02;
 const MOST: f64 = 600.0;
 /// Where it begins: near where a full account with two-minute tasks settles.
 const FIRST: f64 = 0.08;
-/// Where callbacks tell of most ends.
+/// Where callbacks are expected, it falls no lower than this: looks are for those that get lost.
 const WITH_CALLBACKS: f64 = 0.1;
 /// Time between two changes.
 const TICK: Duration = Duration::from_secs(2);
@@ -30,7 +30,8 @@ pub(super) struct Price {
     now: f64,
     /// How long before it is due a look may be made.
     early: Duration,
-    fixed: bool,
+    /// It falls no lower.
+    least: f64,
     changed: Stamp,
     /// Of the looks since then: how many, and by how much they were late, early ones negative.
     looks: f64,
@@ -41,11 +42,11 @@ pub(super) struct Price {
 
 impl Price {
     pub(super) fn new(called_back: bool, now: Stamp) -> Self {
-        let price = if called_back { WITH_CALLBACKS } else { FIRST };
+        let (price, least) = if called_back { (WITH_CALLBACKS, WITH_CALLBACKS) } else { (FIRST, LEAST) };
         let mut new = Self {
             now: price,
             early: Duration::ZERO,
-            fixed: called_back,
+            least,
             changed: now,
             looks: 0.0,
             late: 0.0,
@@ -56,9 +57,9 @@ impl Price {
     }
 
     fn set(&mut self, price: f64) {
-        self.now = price;
-        let spare = !self.fixed && price > LEAST;
-        self.early = if spare { EARLY.mul_f64((price / FIRST).sqrt()) } else { Duration::ZERO };
+        self.now = price.clamp(self.least, MOST);
+        let spare = self.now > self.least;
+        self.early = if spare { EARLY.mul_f64((self.now / FIRST).sqrt()) } else { Duration::ZERO };
     }
 
     pub(super) const fn get(&self) -> f64 {
@@ -83,7 +84,12 @@ impl Price {
 
     /// Adapts, when it is time to.
     pub(super) fn tick(&mut self, now: Stamp) {
-        if self.fixed || now.since(self.changed) < TICK {
+        if now.since(self.changed) < TICK {
+            return;
+        }
+        // Nothing went out: a pause says nothing about what looks are worth.
+        if self.looks == 0.0 && !self.idle {
+            self.changed = now;
             return;
         }
         let late = if self.looks > 0.0 { self.late / self.looks } else { 0.0 };
@@ -94,7 +100,7 @@ impl Price {
         } else {
             0.98
         };
-        self.set((self.now * factor).clamp(LEAST, MOST));
+        self.set(self.now * factor);
         (self.changed, self.looks, self.late, self.idle) = (now, 0.0, 0.0, false);
     }
 }
@@ -135,14 +141,19 @@ mod tests {
     }
 
     #[test]
-    fn requests_to_spare_make_it_fall_and_callbacks_fix_it() {
+    fn requests_to_spare_make_it_fall_and_a_pause_leaves_it() {
         let mut price = Price::new(false, Stamp::BIRTH);
         for tick in 1..30 {
             price.idle();
             price.tick(Stamp::BIRTH + TICK * tick);
         }
         assert!(price.get() <= LEAST);
-        let mut fixed = Price::new(true, Stamp::BIRTH);
-        assert!((after(&mut fixed, 50, 3.0) - WITH_CALLBACKS).abs() < 1e-12);
+        // Where callbacks are expected it begins at its least, and rises where looks are late all the same.
+        let mut with_callbacks = Price::new(true, Stamp::BIRTH);
+        assert!((after(&mut with_callbacks, 50, -3.0) - WITH_CALLBACKS).abs() < 1e-12);
+        let risen = after(&mut with_callbacks, 50, 3.0);
+        assert!(risen > 2.0 * WITH_CALLBACKS);
+        with_callbacks.tick(with_callbacks.changed + TICK * 100);
+        assert!((with_callbacks.get() - risen).abs() < 1e-12);
     }
 }

@@ -7,6 +7,9 @@ use super::*;
 use crate::job::UnixMillis;
 use crate::schedule::share::Share;
 
+/// When it comes, in which order, whose, whether it answers a submission, and of when it speaks.
+type Answer = (Stamp, u64, SampleId, bool, Stamp);
+
 /// What a run came to.
 #[derive(Debug)]
 struct Story {
@@ -30,7 +33,7 @@ fn run_tasks(config: Config, lengths: &[f64], at_once: bool) -> Story {
     let mut core = core(config);
     let mut now = Stamp::BIRTH;
     let mut waiting = (1..).take(lengths.len()).map(SampleId);
-    let mut answers: BinaryHeap<Reverse<(Stamp, u64, SampleId, bool, Stamp)>> = BinaryHeap::new();
+    let mut answers: BinaryHeap<Reverse<Answer>> = BinaryHeap::new();
     let mut lives = vec![(Stamp::BIRTH, Stamp::BIRTH); lengths.len() + 1];
     let place = |sample: SampleId| usize::try_from(sample.0).unwrap();
     let mut sent = Vec::new();
@@ -200,4 +203,61 @@ fn the_next_process_goes_on_from_what_was_learned() {
     assert!(core.learned_to_keep(Stamp::from_millis(60_001)).is_none());
     core.recall(&kept);
     assert_eq!(super::core(account(Cadence::VENDOR)).learned(), None);
+}
+
+/// The ages, in seconds, of all looks at one task that lives on until it is given up on.
+fn looks_at_one(mut core: Schedule, until: u64) -> Vec<u64> {
+    let mut ages = Vec::new();
+    let mut at = Stamp::BIRTH;
+    while core.running() > 0 {
+        let next = actions(&mut core, at, Stamp::from_millis(until * 1_000));
+        let look = next.iter().find(|(_, action)| matches!(action, Action::Poll { .. }));
+        let Some((millis, _)) = look else { break };
+        at = Stamp::from_millis(*millis);
+        ages.push(millis / 1_000);
+        let answer = Polled::Alive(Stage::Processing);
+        core.handle(Event::Polled { sample: SampleId(1), answer }, at).unwrap();
+    }
+    ages
+}
+
+#[test]
+fn a_task_is_given_up_on_when_its_time_is_up() {
+    for called_back in [false, true] {
+        let mut core = core(Config { called_back, ..account(Cadence::Learned) });
+        admit_many(&mut core, 1);
+        actions(&mut core, Stamp::BIRTH, Stamp::from_millis(500));
+        accept(&mut core, 1, Stamp::from_millis(500));
+        let ages = looks_at_one(core, 4_000);
+        assert_eq!(ages.last(), Some(&1_800), "{ages:?}");
+    }
+}
+
+#[test]
+fn nothing_is_learned_of_tasks_whose_age_is_a_guess() {
+    let mut core = core(account(Cadence::Learned));
+    let now = Stamp::from_millis(9_000_000);
+    for n in 1..=200 {
+        let entry = Entry {
+            sample: SampleId(n),
+            kind: KIND,
+            attempts: 1,
+            paid_retries: 0,
+            price: PRICE,
+            not_before: now,
+        };
+        let task = TaskId::new(&format!("t{n}")).unwrap();
+        let stored = Stored::Running { task, accepted: Stamp::from_millis(1_000) };
+        core.handle(Event::Restored(Restored { entry, stored }), now).unwrap();
+    }
+    let before = core.learned();
+    for (millis, action) in actions(&mut core, now, now + Duration::from_secs(30)) {
+        if let Action::Poll { sample, .. } = action {
+            let video =
+                Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None };
+            let at = Stamp::from_millis(millis);
+            core.handle(Event::Polled { sample, answer: Polled::Succeeded(video) }, at).unwrap();
+        }
+    }
+    assert_eq!((core.running(), core.learned()), (0, before));
 }

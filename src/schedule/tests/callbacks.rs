@@ -87,6 +87,27 @@ fn the_answer_of_a_look_under_way_is_ignored_once() {
 }
 
 #[test]
+fn what_an_overtaken_answer_says_of_the_service_and_the_key_counts() {
+    let overtaken = |answers: fn() -> Polled| {
+        let mut core = running();
+        assert_eq!(looks(&mut core, 1, 100), [91]);
+        assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(92)), Heard::Ended);
+        polled(&mut core, answers(), SECONDS(93)).unwrap();
+        core
+    };
+    let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Rate)));
+    assert!(core.pause().is_some() && core.refused_looks == 1);
+    let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Unavailable)));
+    assert!(core.pause().is_some() && core.silent.is_some());
+    let core = overtaken(|| Polled::KeyRefused(failure(FailureKind::Key)));
+    assert!(matches!(core.halt(), Some(Halt::KeyRefused(_))), "{:?}", core.halt());
+    let core = overtaken(|| Polled::Unclear(failure(FailureKind::Transient)));
+    assert_eq!(core.unclear_looks, 1);
+    let core = overtaken(made);
+    assert!(core.halt().is_none() && core.pause().is_none() && core.unclear_looks == 0);
+}
+
+#[test]
 fn an_answer_that_was_overtaken_is_not_taken_for_the_next_attempts() {
     let mut core = running();
     assert_eq!(looks(&mut core, 1, 181), [91]);
@@ -112,16 +133,11 @@ fn an_answer_that_was_overtaken_is_not_taken_for_the_next_attempts() {
 
 #[test]
 fn a_callback_before_the_answer_counts_with_it() {
-    let refusal = Refusal {
-        cause: RefusalCause::Unavailable,
-        retry_after: None,
-        failure: failure(FailureKind::Transient),
-    };
     // A doubt is none, and a refusal was an acceptance: the task called back.
     for said in [
         Submitted::Accepted(task("t1")),
         Submitted::InDoubt(failure(FailureKind::Doubt)),
-        Submitted::NotAccepted(refusal),
+        Submitted::NotAccepted(refused(RefusalCause::Unavailable)),
     ] {
         let mut core = submitting();
         assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Kept);
@@ -135,6 +151,52 @@ fn a_callback_before_the_answer_counts_with_it() {
         );
         assert_eq!((core.running(), core.slots_held(), core.spent), (0, 0, PRICE));
     }
+}
+
+fn refused(cause: RefusalCause) -> Refusal {
+    Refusal { cause, retry_after: None, failure: failure(FailureKind::Transient) }
+}
+
+#[test]
+fn a_submission_that_counted_as_refused_is_not_repeated_once_its_task_calls() {
+    for said in [
+        Submitted::NotAccepted(refused(RefusalCause::Rate)),
+        Submitted::NotAccepted(refused(RefusalCause::Unavailable)),
+        Submitted::NoMoney(failure(FailureKind::Money)),
+        Submitted::KeyRefused(failure(FailureKind::Key)),
+    ] {
+        let mut core = submitting();
+        answer(&mut core, said, SECONDS(2));
+        steps(&mut core);
+        assert_eq!(core.hear(ONE, FIRST, None, made(), SECONDS(2)), Heard::Nothing, "it names no task");
+        assert_eq!(core.hear(ONE, Attempt(2), Some(task("t1")), made(), SECONDS(2)), Heard::Nothing);
+        assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(2)), Heard::Settled);
+        let told = steps(&mut core);
+        assert!(
+            matches!(&told[..], [Transition::Intended(FIRST), Transition::Accepted { task, .. }, ended]
+                if task.as_str() == "t1" && is_success(ended)),
+            "{told:?}"
+        );
+        assert_eq!((core.running(), core.slots_held(), core.spent), (0, 0, PRICE));
+        assert_eq!(submits(&actions(&mut core, SECONDS(2), SECONDS(900))), [SampleId(0); 0]);
+    }
+}
+
+#[test]
+fn what_counted_as_refused_may_pass_the_cap_and_is_named_when_it_calls_too_late() {
+    let mut core = core(Config { called_back: true, max_cost: Some(PRICE), ..vendor() });
+    admit_many(&mut core, 2);
+    assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, SECONDS(1))), [ONE]);
+    let other = SampleId(2);
+    answer(&mut core, Submitted::NotAccepted(refused(RefusalCause::Unavailable)), SECONDS(2));
+    core.ready.rotate_left(1);
+    assert_eq!(submits(&actions(&mut core, SECONDS(60), SECONDS(60))), [other]);
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(60)), Heard::Settled);
+    assert_eq!((core.task_of(ONE), core.task_of(other)), (None, None));
+    assert_eq!(core.hear(other, FIRST, Some(task("t2")), made(), SECONDS(61)), Heard::Kept);
+    assert_eq!(core.task_of(other), Some(&task("t2")), "to be compared with the answer");
+    accept(&mut core, 2, SECONDS(62));
+    assert_eq!(core.spent, PRICE.times(2));
 }
 
 #[test]
