@@ -187,15 +187,12 @@ async fn read(body: Body) -> Result<Vec<u8>, axum::Error> {
     let mut read = Vec::new();
     let mut room = LONGEST_BODY;
     while let Some(chunk) = chunks.next().await.transpose()? {
-        match room.checked_sub(chunk.len()) {
-            Some(left) => {
-                room = left;
-                read.extend_from_slice(&chunk);
-            }
-            None => {
-                room = 0;
-                read = Vec::new();
-            }
+        if let Some(left) = room.checked_sub(chunk.len()) {
+            room = left;
+            read.extend_from_slice(&chunk);
+        } else {
+            room = 0;
+            read = Vec::new();
         }
     }
     Ok(read)

@@ -323,7 +323,7 @@ mod tests {
                 _ if text.is_empty() => {}
                 Self::Set(at, byte) => text[old(at)] = *byte,
                 Self::Insert(at, piece) => {
-                    drop(text.splice(at.index(places)..at.index(places), piece.bytes()))
+                    drop(text.splice(at.index(places)..at.index(places), piece.bytes()));
                 }
                 Self::Remove(at) => drop(text.remove(old(at))),
                 Self::Cut(at) => text.truncate(at.index(places)),
