@@ -17,8 +17,8 @@ use crate::callback::{Addresses, Arrival, Receipt, Refusals};
 use crate::event::{self, EventSink, RunEvent};
 use crate::generation::PriceList;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
-use crate::schedule::{Event, Halt, Heard};
-use crate::store::{LookUp, StoreError, Unsettled};
+use crate::schedule::{Entry, Event, Halt, Heard, Restored, Stored};
+use crate::store::{GivenUp, LookUp, StoreError, Unsettled};
 
 /// Ends found by looks, and no callback ever, after which that is told: by chance, or because a callback
 /// takes a moment longer, a look may find some.
@@ -184,11 +184,16 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     continue;
                 }
             };
-            let (Some(Unsettled { entry, generation, put_back }), Some(task)) = (unsettled, task) else {
+            let (Some(unsettled), Some(task)) = (unsettled, task) else {
                 self.heard(arrival, Heard::Nothing);
                 continue;
             };
+            let Unsettled { entry, generation, put_back, given_up } = unsettled;
             settled.insert(*sample);
+            if let Some(given_up) = given_up {
+                self.made_after_all(arrival, entry, given_up, now)?;
+                continue;
+            }
             let running = self.schedule.running();
             let task_found = Event::TaskFound { entry, task: task.clone(), put_back };
             self.schedule.handle(task_found, now)?;
@@ -201,6 +206,28 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             self.schedule.hear(*sample, *attempt, Some(task.clone()), answer.clone(), now);
             self.heard(arrival, Heard::Settled);
         }
+        Ok(())
+    }
+
+    /// A callback names a task that was given up on. Only its video counts: any other end, and any other
+    /// task, leaves the sample as it is.
+    fn made_after_all(
+        &mut self,
+        arrival: Arrival,
+        entry: Entry,
+        given_up: GivenUp,
+        now: Stamp,
+    ) -> Result<(), EngineError> {
+        let GivenUp { status, task, accepted } = given_up;
+        let made = matches!(arrival.answer, Polled::Succeeded(_)) && arrival.task.as_ref() == Some(&task);
+        if !made || self.schedule.knows(entry.sample) {
+            self.heard(arrival, Heard::Nothing);
+            return Ok(());
+        }
+        self.books.gave_up(entry.sample, status);
+        let stored = Stored::TimedOut { task, accepted };
+        self.schedule.handle(Event::Restored(Restored { entry, stored }), now)?;
+        self.called_back(arrival, now);
         Ok(())
     }
 

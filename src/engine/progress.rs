@@ -1,6 +1,6 @@
 //! The books of a run: what has been sent, bought and ended, as its readers are told.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -21,8 +21,8 @@ pub(super) struct Books {
     /// Tasks alive, oldest first: for the time the first videos may be expected.
     alive: BTreeSet<(Stamp, SampleId)>,
     accepted_at: HashMap<SampleId, Stamp>,
-    /// Samples that an earlier run gave up on and that are looked at once more.
-    given_up: HashSet<SampleId>,
+    /// Samples that were given up on and may end otherwise: that are looked at once more, or called back.
+    given_up: HashMap<SampleId, Status>,
 }
 
 impl Books {
@@ -37,7 +37,7 @@ impl Books {
             next_heartbeat: now + heartbeat_every,
             alive: BTreeSet::new(),
             accepted_at: HashMap::new(),
-            given_up: HashSet::new(),
+            given_up: HashMap::new(),
         }
     }
 
@@ -46,11 +46,14 @@ impl Books {
         let sample = restored.entry.sample;
         match &restored.stored {
             Stored::Running { accepted, .. } => self.alive(sample, *accepted),
-            Stored::TimedOut { .. } => {
-                self.given_up.insert(sample);
-            }
+            Stored::TimedOut { .. } => self.gave_up(sample, Status::TimedOut),
             Stored::Submitting { .. } | Stored::InDoubt { .. } => {}
         }
+    }
+
+    /// A sample that ended like this may end otherwise.
+    pub(super) fn gave_up(&mut self, sample: SampleId, status: Status) {
+        self.given_up.insert(sample, status);
     }
 
     fn alive(&mut self, sample: SampleId, accepted: Stamp) {
@@ -76,8 +79,7 @@ impl Books {
             Transition::Ended { outcome, cost, .. } => {
                 self.counts.ended += 1;
                 self.spend(*cost);
-                let before =
-                    if self.given_up.remove(&change.sample) { Status::TimedOut } else { Status::Pending };
+                let before = self.given_up.remove(&change.sample).unwrap_or(Status::Pending);
                 self.counts.tally.shift(before, outcome.status());
                 self.gone(change.sample);
             }

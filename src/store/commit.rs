@@ -41,6 +41,11 @@ const END_TASK: &str = "UPDATE samples SET state = ?2, ended = ?3, attempts = ?4
         created = ?6, completed = ?7, kind = ?8, code = ?9, message = ?10, urls = ?11
      WHERE id = ?1 AND state IN ('running', 'timed_out')";
 
+/// A video: a callback may tell of it after its task was given up for lost.
+const END_MADE: &str = "UPDATE samples SET state = ?2, ended = ?3, attempts = ?4, cost = cost + ?5,
+        created = ?6, completed = ?7, kind = ?8, code = ?9, message = ?10, urls = ?11
+     WHERE id = ?1 AND state IN ('running', 'timed_out', 'lost')";
+
 /// An ending of a submission that brought no task.
 const END_SUBMISSION: &str = "UPDATE samples SET state = ?2, ended = ?3, attempts = ?4, cost = cost + ?5,
         created = ?6, completed = ?7, kind = ?8, code = ?9, message = ?10, urls = ?11
@@ -149,7 +154,7 @@ impl Steps<'_> {
         cost: i64,
     ) -> Result<usize, StoreError> {
         let (step, state) = match outcome {
-            Outcome::Succeeded(_) => (END_TASK, State::Succeeded),
+            Outcome::Succeeded(_) => (END_MADE, State::Succeeded),
             Outcome::Failed(_) => (END_TASK, State::Failed),
             Outcome::TimedOut(_) => (END_TASK, State::TimedOut),
             Outcome::Lost(_) => (END_TASK, State::Lost),

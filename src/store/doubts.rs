@@ -6,7 +6,7 @@ use super::restore::stamp;
 use super::tallies::failure_kind;
 use super::{State, Store, StoreError, import, stored, unsigned};
 use crate::generation::{Generation, PriceList};
-use crate::job::{Attempt, Failure, FailureKind, SampleId, UnixMillis, Usd};
+use crate::job::{Attempt, Failure, FailureKind, SampleId, Stamp, Status, TaskId, UnixMillis, Usd};
 use crate::schedule::Entry;
 
 /// One sample of the sheet that is `unknown`.
@@ -41,7 +41,7 @@ pub struct Doubts {
     pub newest: Option<UnixMillis>,
 }
 
-/// A submission whose task nobody has named, as a callback finds it.
+/// A submission whose task nobody has named, or was given up on, as a callback finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsettled {
     /// The sample.
@@ -50,6 +50,19 @@ pub struct Unsettled {
     pub generation: Generation,
     /// Whether it was put back, to be bought again.
     pub put_back: bool,
+    /// What was given up on, if it was.
+    pub given_up: Option<GivenUp>,
+}
+
+/// A task that timed out or was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// As what its sample ended.
+    pub status: Status,
+    /// Its name.
+    pub task: TaskId,
+    /// When it was accepted.
+    pub accepted: Stamp,
 }
 
 /// The charge of a sample's last attempt: all attempts of one sample have one price, unless
@@ -93,7 +106,8 @@ impl Store {
         Ok(doubts)
     }
 
-    /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated.
+    /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated,
+    /// or its task was given up on.
     ///
     /// # Errors
     ///
@@ -105,10 +119,11 @@ impl Store {
         prices: PriceList,
     ) -> Result<Option<Unsettled>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT s.idx, s.state, s.removed, s.paid_retries, s.not_before, r.generation
+            "SELECT s.idx, s.state, s.removed, s.paid_retries, s.not_before, r.generation,
+                 s.task, s.accepted
              FROM samples s JOIN rows r ON r.position = s.row
              WHERE s.id = ?1 AND s.attempt = ?2 AND s.attempts = ?2
-                 AND (s.state = 'unknown' OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)",
+                 AND (s.state IN ('unknown', 'timed_out', 'lost') OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)",
         )?;
         let mut rows = statement.query(params![sample.0, attempt.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -124,8 +139,16 @@ impl Store {
             price: prices.of(generation.draft().mode),
             not_before: stamp(row.get(4)?),
         };
-        let put_back = row.get::<_, State>(1)? == State::Ready;
-        Ok(Some(Unsettled { entry, generation, put_back }))
+        let state: State = row.get(1)?;
+        let given_up = if matches!(state, State::TimedOut | State::Lost) {
+            let task = row.get::<_, Option<String>>(6)?.as_deref().and_then(TaskId::new);
+            let Some(task) = task else { return Ok(None) };
+            let accepted = stamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default());
+            Some(GivenUp { status: state.status(), task, accepted })
+        } else {
+            None
+        };
+        Ok(Some(Unsettled { entry, generation, put_back: state == State::Ready, given_up }))
     }
 
     /// How many submissions have no answer, of a run that goes on or was killed.

@@ -364,7 +364,8 @@ fn every_step_from_every_state() {
             State::Submitting => &["retracted", "accepted", "rejected", "unknown"],
             State::Running | State::TimedOut => &["deferred", "succeeded", "failed", "timed_out", "lost"],
             State::Unknown => &["found"],
-            State::Succeeded | State::Failed | State::Rejected | State::Lost | State::Invalid => &[],
+            State::Lost => &["succeeded"],
+            State::Succeeded | State::Failed | State::Rejected | State::Invalid => &[],
         }
     };
     for state in State::ALL {
