@@ -136,7 +136,7 @@ impl Timers {
 
     /// When the next deadline comes, abandoned ones included.
     pub(super) fn next(&self) -> Option<Stamp> {
-        self.near.peek().map(|first| first.at)
+        self.first().map(|(at, ..)| at)
     }
 }
 
