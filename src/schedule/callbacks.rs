@@ -50,7 +50,8 @@ pub(super) struct Early {
 }
 
 impl Schedule {
-    /// Takes note of a callback as [`super::Event::CalledBack`] does, and says what came of it.
+    /// Takes note of a callback, at an address that only this attempt has given away, and says what came
+    /// of it: nothing that a callback says is impossible, so that this is no [`super::Event`].
     pub fn hear(
         &mut self,
         id: SampleId,

@@ -95,17 +95,6 @@ pub enum Event {
         /// What it came to.
         answer: Polled,
     },
-    /// The API called back, at an address that only this attempt has given away; see [`super::Heard`].
-    CalledBack {
-        /// Whose task.
-        sample: SampleId,
-        /// Of which submission.
-        attempt: Attempt,
-        /// The task that it names, if it names one.
-        task: Option<TaskId>,
-        /// How the task is, as a look would tell it.
-        answer: Polled,
-    },
     /// A callback named the task of a submission in doubt. The shell has looked the sample up: it is
     /// still in doubt in the state file, or put back from it, and has had no other attempt since.
     TaskFound {

@@ -524,6 +524,11 @@ impl<'a> World<'a> {
     }
 }
 
+/// One that has been submitted once.
+fn entry_once_submitted(sample: SampleId, not_before: Stamp) -> Entry {
+    Entry { sample, kind: KIND, attempts: 1, paid_retries: 0, price: PRICE, not_before }
+}
+
 fn entry(id: SampleId, stored: &Stored1, not_before: Stamp) -> Entry {
     Entry {
         sample: id,
@@ -1079,14 +1084,7 @@ fn a_task_from_the_state_file_has_its_whole_time_out_again() {
     let mut core = core(vendor());
     // By a clock that jumped, a day ago.
     let now = Stamp::from_millis(86_400_000);
-    let entry = Entry {
-        sample: SampleId(1),
-        kind: KIND,
-        attempts: 1,
-        paid_retries: 0,
-        price: PRICE,
-        not_before: now,
-    };
+    let entry = entry_once_submitted(SampleId(1), now);
     let task = TaskId::new("t1").unwrap();
     let stored = Stored::Running { task, accepted: Stamp::from_millis(1_000) };
     core.handle(Event::Restored(Restored { entry, stored }), now).unwrap();
@@ -1114,14 +1112,7 @@ fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
     let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
     core.handle(Event::Submitted { sample: SampleId(1), attempt: Attempt(1), answer }, now).unwrap();
     let (spent, failures) = (core.spent, core.failures);
-    let entry = Entry {
-        sample: SampleId(1),
-        kind: KIND,
-        attempts: 1,
-        paid_retries: 0,
-        price: PRICE,
-        not_before: now,
-    };
+    let entry = entry_once_submitted(SampleId(1), now);
     let task = TaskId::new("t1").unwrap();
     let found = |entry| Event::TaskFound { entry, task: task.clone(), put_back: false };
     core.handle(found(entry), now).unwrap();

@@ -35,9 +35,6 @@ impl Schedule {
                 self.retract(sample, now);
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
-            Event::CalledBack { sample, attempt, task, answer } => {
-                self.hear(sample, attempt, task, answer, now);
-            }
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::LinkWanted { sample, task } => self.link_wanted(sample, task)?,

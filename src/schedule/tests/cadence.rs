@@ -238,14 +238,7 @@ fn nothing_is_learned_of_tasks_whose_age_is_a_guess() {
     let mut core = core(account(Cadence::Learned));
     let now = Stamp::from_millis(9_000_000);
     for n in 1..=200 {
-        let entry = Entry {
-            sample: SampleId(n),
-            kind: KIND,
-            attempts: 1,
-            paid_retries: 0,
-            price: PRICE,
-            not_before: now,
-        };
+        let entry = entry_once_submitted(SampleId(n), now);
         let task = TaskId::new(&format!("t{n}")).unwrap();
         let stored = Stored::Running { task, accepted: Stamp::from_millis(1_000) };
         core.handle(Event::Restored(Restored { entry, stored }), now).unwrap();

@@ -75,11 +75,7 @@ fn a_callback_is_as_good_as_a_look() {
 fn the_answer_of_a_look_under_way_is_ignored_once() {
     let mut core = running();
     assert_eq!(looks(&mut core, 1, 100), [91]);
-    core.handle(
-        Event::CalledBack { sample: ONE, attempt: FIRST, task: Some(task("t1")), answer: made() },
-        SECONDS(92),
-    )
-    .unwrap();
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(92)), Heard::Ended);
     assert!(matches!(&steps(&mut core)[..], [step] if is_success(step)));
     polled(&mut core, failed(Verdict::Final), SECONDS(93)).unwrap();
     assert!(steps(&mut core).is_empty());
