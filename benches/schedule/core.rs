@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::hint::black_box;
 
 use batchveo::generation::{GenerationType, Kind, Mode};
 use batchveo::job::{Attempt, SampleId, Stamp, Usd};
@@ -10,18 +11,21 @@ use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
 
 use crate::{Story, config, service};
 
+const NEVER: Stamp = Stamp::from_nanos(u64::MAX);
+
 /// An answer on its way. The sooner is the greater, since the heap gives the greatest first.
 #[derive(Clone, Copy)]
 struct Answer {
     at: Stamp,
-    sample: SampleId,
+    row: u32,
     /// The number of the look, or 0 for the submission.
-    look: u64,
+    look: u32,
 }
 
 impl Answer {
-    fn of(sample: SampleId, look: u64, now: Stamp) -> Self {
-        Self { at: now + service::latency(sample, look), sample, look }
+    fn of(sample: SampleId, look: u32, now: Stamp) -> Self {
+        let row = u32::try_from(sample.0).expect("few rows");
+        Self { at: now + service::latency(sample, u64::from(look)), row, look }
     }
 }
 
@@ -52,36 +56,29 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
     let mut answers = BinaryHeap::new();
-    let mut looks = vec![0_u8; usize::try_from(rows).expect("few rows") + 1];
+    let mut looks = vec![0_u32; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
-        match core.poll(now) {
+        let wake_at = match core.poll(now) {
             Step::Act(Action::FreeSlots(slots)) => {
-                for _ in 0..slots {
-                    let event = if next_row > rows {
-                        Event::QueueEnded
-                    } else {
-                        Event::Admitted(Entry {
-                            sample: SampleId(next_row),
-                            kind: Kind { mode: Mode::Fast, generation_type: GenerationType::Text },
-                            attempts: 0,
-                            paid_retries: 0,
-                            price: Usd::ZERO,
-                            not_before: now,
-                        })
-                    };
-                    next_row += 1;
+                for row in next_row..next_row + i64::from(slots) {
+                    let event = if row > rows { Event::QueueEnded } else { Event::Admitted(entry(row, now)) };
                     core.handle(event, now).expect("legal");
                 }
+                next_row += i64::from(slots);
+                continue;
             }
             Step::Act(Action::Submit { sample, .. }) => {
                 answers.push(Answer::of(sample, 0, now));
+                continue;
             }
-            Step::Act(Action::Poll { sample, .. }) => {
+            Step::Act(Action::Poll { sample }) => {
+                black_box(core.task(sample).expect("watched"));
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push(Answer::of(sample, u64::from(*look), now));
+                answers.push(Answer::of(sample, *look, now));
+                continue;
             }
             Step::Act(
                 Action::AskBalance
@@ -94,24 +91,33 @@ pub(crate) fn run(rows: i64) -> Story {
                 story.lasted = now;
                 return story;
             }
-            step @ (Step::WakeAt(_) | Step::Wait) => {
-                story.write(core.take_changes());
-                let answer_at = answers.peek().map(|answer: &Answer| answer.at);
-                let wake_at = if let Step::WakeAt(at) = step { Some(at) } else { None };
-                now = [answer_at, wake_at].into_iter().flatten().min().expect("something is on its way");
-                while let Some(Answer { sample, look, .. }) =
-                    answers.peek().copied().filter(|answer| answer.at <= now)
-                {
-                    answers.pop();
-                    story.answers += 1;
-                    let event = if look == 0 {
-                        Event::Submitted { sample, attempt: Attempt(1), answer: service::submit() }
-                    } else {
-                        Event::Polled { sample, answer: service::look(sample, look) }
-                    };
-                    core.handle(event, now).expect("legal");
-                }
-            }
+            Step::WakeAt(at) => at,
+            Step::Wait => NEVER,
+        };
+        story.write(core.take_changes());
+        now = answers.peek().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
+        assert!(now < NEVER, "nothing is on its way");
+        while let Some(Answer { row, look, .. }) = answers.peek().copied().filter(|answer| answer.at <= now) {
+            answers.pop();
+            story.answers += 1;
+            let sample = SampleId(i64::from(row));
+            let event = if look == 0 {
+                Event::Submitted { sample, attempt: Attempt(1), answer: service::submit() }
+            } else {
+                Event::Polled { sample, answer: service::look(sample, u64::from(look)) }
+            };
+            core.handle(event, now).expect("legal");
         }
+    }
+}
+
+fn entry(row: i64, now: Stamp) -> Entry {
+    Entry {
+        sample: SampleId(row),
+        kind: Kind { mode: Mode::Fast, generation_type: GenerationType::Text },
+        attempts: 0,
+        paid_retries: 0,
+        price: Usd::ZERO,
+        not_before: now,
     }
 }

@@ -353,9 +353,9 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 Action::Submit { sample, attempt, permit } => {
                     self.commits.intents.push(Intent { sample, attempt, permit });
                 }
-                Action::Poll { sample, task } => {
+                Action::Poll { sample } => {
                     self.books.request(now);
-                    let look = self.api.status(task);
+                    let look = self.api.status(self.schedule.task(sample)?.clone());
                     self.calls.push(Box::pin(async move { Answer::Polled(sample, look.await) }));
                 }
                 Action::AskBalance => {

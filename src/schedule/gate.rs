@@ -103,6 +103,8 @@ pub struct Gate {
     /// The time between two requests, beside the burst: asked for at each step, and takes a division.
     spacing: Duration,
     paused_until: Stamp,
+    /// What the limiter answered last, if it refused: until then it has nothing.
+    empty_until: Stamp,
     allowance: Allowance,
     sent: LastMinute,
     /// When the pace fell last: a refusal of what was sent before is old news.
@@ -120,6 +122,7 @@ impl Gate {
             spacing: spacing(requests_per_minute),
             time,
             paused_until: Stamp::BIRTH,
+            empty_until: Stamp::BIRTH,
             allowance: Allowance::new(requests_per_minute.get(), MANNER),
             sent: LastMinute::default(),
             fell_at: Stamp::BIRTH,
@@ -128,8 +131,9 @@ impl Gate {
 
     /// Takes a permit, if one is to be had now.
     pub fn admit(&mut self, now: Stamp) -> Admission {
-        if now < self.paused_until {
-            return Admission::NotBefore(self.paused_until);
+        let shut_until = self.shut_until();
+        if now < shut_until {
+            return Admission::NotBefore(shut_until);
         }
         self.move_to(now);
         if self.allowance.climb(now) {
@@ -151,7 +155,8 @@ impl Gate {
                 self.allowance.want_more();
                 let at = Stamp::from_nanos(not_until.earliest_possible().0);
                 // Never an instant that has passed: a caller that waits for it must move on.
-                Admission::NotBefore(at.max(now + Duration::from_nanos(1)))
+                self.empty_until = at.max(now + Duration::from_nanos(1));
+                Admission::NotBefore(self.empty_until)
             }
         }
     }
@@ -202,6 +207,11 @@ impl Gate {
     /// Lets nothing pass before `until`; an earlier, longer pause stays.
     pub fn pause_until(&mut self, until: Stamp) {
         self.paused_until = self.paused_until.max(until);
+    }
+
+    /// Before this nothing passes, as far as is known without asking for a permit.
+    pub(super) fn shut_until(&self) -> Stamp {
+        self.paused_until.max(self.empty_until)
     }
 
     /// Until when nothing passes.

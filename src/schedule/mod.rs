@@ -330,6 +330,20 @@ impl Schedule {
         self.samples.contains_key(&sample)
     }
 
+    /// The name of the task of this sample, which is looked at.
+    ///
+    /// # Errors
+    ///
+    /// No task of it is watched, so that nobody can have been told to look.
+    pub fn task(&self, sample: SampleId) -> Result<&TaskId, IllegalEvent> {
+        let illegal = |state| IllegalEvent { sample, event: "look", state };
+        match self.samples.get(&sample).map(|sample| &sample.phase) {
+            Some(Phase::Running(watch)) => Ok(&watch.task),
+            Some(phase) => Err(illegal(phase.name())),
+            None => Err(illegal("gone")),
+        }
+    }
+
     /// Samples in flight, in doubt included.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -398,15 +412,8 @@ impl Schedule {
             }
         }
         match self.next_look(now) {
-            Some((at, id)) if at <= now => match self.gate.admit(now) {
-                Admission::Granted => {
-                    if let Some(look) = self.look(id, now) {
-                        return Step::Act(look);
-                    }
-                }
-                Admission::NotBefore(at) => not_before(at),
-            },
-            Some((at, _)) => not_before(at),
+            Some(Ok(look)) => return Step::Act(look),
+            Some(Err(at)) => not_before(at),
             None => {}
         }
         match self.next_link_action(now) {
@@ -472,6 +479,7 @@ impl Schedule {
     }
 
     fn may_submit(&mut self) -> bool {
+        let Some(next) = self.ready.front() else { return false };
         let trusted = match &self.outage {
             None => self.submitting < self.window,
             Some(outage) => outage.trial == Trial::Allowed,
@@ -479,7 +487,6 @@ impl Schedule {
         if !trusted || self.halt.is_some() {
             return false;
         }
-        let Some(next) = self.ready.front() else { return false };
         if self.alive() >= self.slots_allowed.allowed() {
             self.slots_allowed.want_more();
             return false;
@@ -520,34 +527,47 @@ impl Schedule {
         Some(Action::Submit { sample: id, attempt, permit: now })
     }
 
-    /// The look that is worth most, and from when on it may be made.
-    fn next_look(&mut self, now: Stamp) -> Option<(Stamp, SampleId)> {
+    /// The look that is worth most, if one is to be made now, or when.
+    fn next_look(&mut self, now: Stamp) -> Option<Result<Action, Stamp>> {
         if !self.watching || self.running == 0 {
             return None;
         }
         let Self { samples, lookout, abandoned, gate, .. } = self;
-        lookout.next(gate.spacing(), now, |id, token| match samples.get(&id)?.phase {
-            // One look at a time for each sample, so that an answer is never taken for another's.
-            Phase::Running(ref watch) if watch.look == token && !abandoned.contains_key(&id) => {
-                Some(watch.sight.last_look)
+        loop {
+            let (due, id, token) = lookout.next(now)?;
+            // Whether it is still wanted can be found out then.
+            let at = due.max(gate.shut_until());
+            if at > now {
+                return Some(Err(at));
             }
-            Phase::Ready
-            | Phase::Submitting { .. }
-            | Phase::Running(_)
-            | Phase::BackingOff
-            | Phase::InDoubt { .. } => None,
-        })
-    }
-
-    fn look(&mut self, id: SampleId, now: Stamp) -> Option<Action> {
-        let Some(Sample { phase: Phase::Running(watch), .. }) = self.samples.get_mut(&id) else {
-            return None;
-        };
-        self.lookout.made(now);
-        watch.look = Token::default();
-        watch.asked = true;
-        watch.sight.last_look = Some(now);
-        Some(Action::Poll { sample: id, task: watch.task.clone() })
+            let watch = match samples.get_mut(&id).map(|sample| &mut sample.phase) {
+                // One look at a time for each sample, so that an answer is never taken for another's.
+                Some(Phase::Running(watch)) if watch.look == token && !abandoned.contains_key(&id) => watch,
+                None
+                | Some(
+                    Phase::Running(_)
+                    | Phase::Ready
+                    | Phase::Submitting { .. }
+                    | Phase::BackingOff
+                    | Phase::InDoubt { .. },
+                ) => {
+                    lookout.forget();
+                    continue;
+                }
+            };
+            let at = lookout.not_before(&watch.sight, gate.spacing(), now);
+            if at > now {
+                return Some(Err(at));
+            }
+            if let Admission::NotBefore(at) = gate.admit(now) {
+                return Some(Err(at));
+            }
+            lookout.made(now);
+            watch.look = Token::default();
+            watch.asked = true;
+            watch.sight.last_look = Some(now);
+            return Some(Ok(Action::Poll { sample: id }));
+        }
     }
 
     /// Whether nothing will ever be left to do. Doubts are held and not waited for, unless a callback may
@@ -570,10 +590,14 @@ impl Schedule {
                     && self.links.is_empty()
             }
             None => {
-                let nothing_ready =
-                    self.ready.is_empty() && self.slotless.is_empty() && self.backing_off == 0;
-                let nothing_asked = self.running == 0 && self.links.is_empty();
-                self.queue_ended && nothing_sent && nothing_ready && nothing_asked && nothing_hoped
+                self.queue_ended
+                    && nothing_sent
+                    && nothing_hoped
+                    && self.running == 0
+                    && self.ready.is_empty()
+                    && self.slotless.is_empty()
+                    && self.backing_off == 0
+                    && self.links.is_empty()
             }
         }
     }

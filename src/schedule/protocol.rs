@@ -142,12 +142,10 @@ pub enum Action {
         /// When the gate admitted it; too long after, it must not be sent.
         permit: Stamp,
     },
-    /// Ask how a task is.
+    /// Ask how the task of a sample is; [`super::Schedule::task`] knows its name.
     Poll {
         /// Whose task.
         sample: SampleId,
-        /// Its name.
-        task: TaskId,
     },
     /// Ask for the balance.
     AskBalance,

@@ -415,7 +415,10 @@ impl<'a> World<'a> {
                 Step::Act(Action::Submit { sample, attempt, permit }) => {
                     self.intents.push(Action::Submit { sample, attempt, permit });
                 }
-                Step::Act(Action::Poll { sample, task }) => self.look(sample, &task),
+                Step::Act(Action::Poll { sample }) => {
+                    let task = self.core.task(sample).unwrap().clone();
+                    self.look(sample, &task);
+                }
                 Step::Act(Action::LookAtLink { sample, task }) => self.look_at_link(sample, &task),
                 Step::Act(Action::ForgetLink { sample }) => {
                     assert!(self.links_wanted.remove(&sample), "{sample}: nobody wants this link");

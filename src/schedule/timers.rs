@@ -5,7 +5,7 @@
 //! deadline in the heap.
 //!
 //! Only what is near is kept in order. A full account has a thousand deadlines, and a heap of so many
-//! is ten steps deep; those of a quarter of a second are a few dozen.
+//! is ten steps deep; those of a quarter of a second are a few dozen, which are sorted at once.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -22,7 +22,7 @@ const ROW: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Token(u64);
 
-/// One setting of a deadline. The sooner is the greater, since the heap gives the greatest first.
+/// One setting of a deadline. The sooner is the greater, since a heap gives the greatest first.
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     at: Stamp,
@@ -61,9 +61,12 @@ impl Eq for Deadline {}
 /// Deadlines, of which the first is always known.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// Those of buckets before `opened`; empty only where there are no others.
-    near: BinaryHeap<Deadline>,
-    /// The first bucket that is not in the heap.
+    /// The bucket that was opened last, in order: the soonest is at its end.
+    near: Vec<Deadline>,
+    /// What was set since for a bucket that had been opened. Empty, as `near` is, only where there are no
+    /// others.
+    soon: BinaryHeap<Deadline>,
+    /// The first bucket that is not opened.
     opened: u64,
     /// Buckets from there on, in no order within.
     row: VecDeque<Vec<Deadline>>,
@@ -81,7 +84,7 @@ impl Timers {
         let deadline = Deadline { at, token: self.last, sample };
         let bucket = at.as_nanos() >> BUCKET_BITS;
         if bucket < self.opened {
-            self.near.push(deadline);
+            self.soon.push(deadline);
             return self.last;
         }
         match usize::try_from(bucket - self.opened) {
@@ -99,31 +102,37 @@ impl Timers {
 
     /// Puts the next bucket that holds something in order, once nothing is nearer.
     fn open(&mut self) {
-        while self.near.is_empty() {
-            if let Some(mut bucket) = self.row.pop_front() {
-                self.near.extend(bucket.drain(..));
-                self.spare.push(bucket);
+        while self.near.is_empty() && self.soon.is_empty() {
+            if let Some(bucket) = self.row.pop_front() {
+                self.spare.push(std::mem::replace(&mut self.near, bucket));
                 if !self.beyond.is_empty() {
                     self.near.extend(self.beyond.remove(&self.opened).into_iter().flatten());
                 }
                 self.opened += 1;
             } else if let Some((bucket, deadlines)) = self.beyond.pop_first() {
-                self.near.extend(deadlines);
+                self.near = deadlines;
                 self.opened = bucket + 1;
             } else {
                 return;
             }
+            self.near.sort_unstable();
         }
     }
 
     /// The first deadline; of those at one time, the one that was set first.
     pub(super) fn first(&self) -> Option<(Stamp, SampleId, Token)> {
-        self.near.peek().map(|first| (first.at, first.sample, first.token))
+        let first =
+            if self.soon.is_empty() { self.near.last() } else { self.near.last().max(self.soon.peek()) };
+        first.map(|first| (first.at, first.sample, first.token))
     }
 
     /// Takes the first deadline away.
     pub(super) fn pop(&mut self) {
-        self.near.pop();
+        if self.soon.is_empty() || self.near.last() > self.soon.peek() {
+            self.near.pop();
+        } else {
+            self.soon.pop();
+        }
         self.open();
     }
 

@@ -74,7 +74,7 @@ impl Holding {
     }
 
     pub(super) fn expire(&mut self, now: Stamp) {
-        if now >= self.until {
+        if self.failure.is_some() && now >= self.until {
             self.failure = None;
         }
     }
@@ -239,6 +239,9 @@ impl Schedule {
     /// Stops buying once the service has been away, or refusing everything, for too long, and watching
     /// once no look has told anything for as long.
     pub(super) fn give_up_on_an_outage(&mut self, now: Stamp) {
+        if self.outage.is_none() && self.throttled.is_none() && self.silent.is_none() {
+            return;
+        }
         let too_long = |since: Stamp| now.since(since) >= self.config.outage_timeout;
         let away = self.outage.as_ref().filter(|outage| too_long(outage.since));
         let away = away.map(|outage| &outage.failure);

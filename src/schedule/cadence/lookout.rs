@@ -171,43 +171,28 @@ impl Lookout {
         self.looks.set(sample, sight.last_look.map_or(now, |last| now.max(last + FLOOR)))
     }
 
-    /// The look that is worth most now, if any is, or when one may be. `is_current` tells whether a
-    /// token is its sample's newest, and when that was looked at last; `spacing` is the time between two
-    /// requests that the gate lets through.
-    pub(in crate::schedule) fn next(
-        &mut self,
-        spacing: Duration,
-        now: Stamp,
-        is_current: impl Fn(SampleId, Token) -> Option<Option<Stamp>>,
-    ) -> Option<(Stamp, SampleId)> {
-        let early = match &mut self.manner {
-            Manner::Fixed { .. } => Duration::ZERO,
-            Manner::Learned { price, .. } => {
-                price.tick(now);
-                price.early()
-            }
-        };
-        while let Some((due, sample, token)) = self.looks.first() {
-            let at = due.before(early);
-            if at > now {
-                // Whether it is still wanted can be found out then.
-                if let Manner::Learned { price, .. } = &mut self.manner {
-                    price.idle();
-                }
-                return Some((at, sample));
-            }
-            let Some(last_look) = is_current(sample, token) else {
-                self.looks.pop();
-                continue;
-            };
-            let floor = last_look.map_or(Stamp::BIRTH, |last| last + FLOOR);
-            if floor > now {
-                return Some((floor, sample));
-            }
-            let ready = self.allotment.as_mut().map_or(now, |allotment| allotment.ready_at(spacing, now));
-            return Some((ready, sample));
+    /// The look that is worth most, and from when on it is worth a request. Its token may have gone stale.
+    pub(in crate::schedule) fn next(&mut self, now: Stamp) -> Option<(Stamp, SampleId, Token)> {
+        let (due, sample, token) = self.looks.first()?;
+        let Manner::Learned { price, .. } = &mut self.manner else { return Some((due, sample, token)) };
+        price.tick(now);
+        let at = due.before(price.early());
+        if at > now {
+            price.idle();
         }
-        None
+        Some((at, sample, token))
+    }
+
+    /// The look that [`Lookout::next`] gave is wanted no longer.
+    pub(in crate::schedule) fn forget(&mut self) {
+        self.looks.pop();
+    }
+
+    /// Until when a look at this task waits, however much it is worth: for the floor, and for the part of
+    /// requests that looks may use. `spacing` is the time between two that the gate lets through.
+    pub(in crate::schedule) fn not_before(&mut self, sight: &Sight, spacing: Duration, now: Stamp) -> Stamp {
+        let floor = sight.last_look.map_or(Stamp::BIRTH, |last| last + FLOOR);
+        floor.max(self.allotment.as_mut().map_or(now, |allotment| allotment.ready_at(spacing, now)))
     }
 
     /// The look that [`Lookout::next`] gave is made.
