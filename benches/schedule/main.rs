@@ -22,6 +22,7 @@ mod task_per_row;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use std::vec::Drain;
 
 use batchveo::job::Stamp;
 use batchveo::schedule::cadence::Cadence;
@@ -31,7 +32,7 @@ use criterion::{Criterion, Throughput, criterion_group};
 const ROWS: i64 = 20_000;
 
 /// Turns of each side for the ratio.
-const TURNS: usize = 15;
+const TURNS: usize = 40;
 
 /// What became of a run of either side.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,11 +47,9 @@ struct Story {
 
 impl Story {
     /// Takes changes as a writer would.
-    fn write(&mut self, changes: Vec<Change>) {
-        if !changes.is_empty() {
-            self.changes += changes.len();
-            drop(black_box(changes));
-        }
+    fn write(&mut self, changes: Drain<'_, Change>) {
+        self.changes += changes.len();
+        changes.for_each(|change| drop(black_box(change)));
     }
 }
 

@@ -66,7 +66,7 @@ async fn live(world: Arc<World>, sample: SampleId, slot: OwnedSemaphorePermit) {
     let attempt = Attempt(1);
     let sent = world.permit().await;
     world.change(sample, Transition::Intended(attempt));
-    sleep_until(sent + service::latency(sample, 0)).await;
+    sleep_until(sent + service::LATENCY).await;
     world.answers.fetch_add(1, Ordering::Relaxed);
     let Submitted::Accepted(task) = service::submit() else { unreachable!("nothing fails here") };
     world.change(sample, Transition::Accepted { task: task.clone(), attempt, cost: Usd::ZERO });
@@ -74,7 +74,7 @@ async fn live(world: Arc<World>, sample: SampleId, slot: OwnedSemaphorePermit) {
     for look in 1.. {
         sleep_until(look_at).await;
         let looked = world.permit().await;
-        sleep_until(looked + service::latency(sample, look)).await;
+        sleep_until(looked + service::LATENCY).await;
         world.answers.fetch_add(1, Ordering::Relaxed);
         match service::look(sample, look) {
             Polled::Succeeded(video) => {
@@ -122,21 +122,19 @@ impl World {
     /// Something that must be durable.
     fn change(&self, sample: SampleId, transition: Transition) {
         let at = Stamp::from(now().duration_since(self.began));
-        let mut changes = self.changes.lock().expect("nobody panics");
-        changes.0.push(Change { sample, at, transition });
-        if changes.0.len() == BATCH {
-            let batch = std::mem::replace(&mut changes.0, Vec::with_capacity(BATCH));
-            changes.1.write(batch);
+        let (changes, story) = &mut *self.changes.lock().expect("nobody panics");
+        changes.push(Change { sample, at, transition });
+        if changes.len() == BATCH {
+            story.write(changes.drain(..));
         }
     }
 
     fn story(&self) -> Story {
-        let mut changes = self.changes.lock().expect("nobody panics");
-        let rest = std::mem::take(&mut changes.0);
-        changes.1.write(rest);
-        changes.1.answers = self.answers.load(Ordering::Relaxed);
-        changes.1.lasted = Stamp::from(now().duration_since(self.began));
-        changes.1
+        let (changes, story) = &mut *self.changes.lock().expect("nobody panics");
+        story.write(changes.drain(..));
+        story.answers = self.answers.load(Ordering::Relaxed);
+        story.lasted = Stamp::from(now().duration_since(self.began));
+        *story
     }
 }
 

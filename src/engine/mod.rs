@@ -380,7 +380,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     }
 
     fn decided(&mut self, decided: Decided) -> Decided {
-        self.commits.batch.append(&mut self.schedule.take_changes());
+        self.commits.batch.extend(self.schedule.take_changes());
         decided
     }
 

@@ -20,10 +20,10 @@ impl Schedule {
     /// The doubts that a callback may settle, where nothing else is left to do.
     #[must_use]
     pub fn awaited_doubts(&self) -> Option<Awaited> {
-        let (since, _) = self.doubts.last().filter(|_| self.config.called_back)?;
-        let only_doubts = self.is_finished_when(true) && !self.is_finished();
+        let (since, _) = self.doubts.last()?;
         let doubts = u32::try_from(self.doubts.len()).unwrap_or(u32::MAX);
-        only_doubts.then(|| Awaited { doubts, until: *since + self.doubts_last() })
+        let awaited = self.has_only_doubts() && self.awaits_doubts();
+        awaited.then(|| Awaited { doubts, until: *since + self.doubts_last() })
     }
 
     /// The submission made at `since` may or may not have been accepted: the sample ends, and its

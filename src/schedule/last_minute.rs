@@ -30,10 +30,13 @@ impl Default for LastMinute {
 impl LastMinute {
     fn move_to(&mut self, now: Stamp) {
         let second = second_of(now);
+        if second <= self.second {
+            return;
+        }
         for passed in (self.second + 1..=second).rev().take(BUCKETS) {
             self.total -= std::mem::take(&mut self.buckets[bucket(passed)]);
         }
-        self.second = self.second.max(second);
+        self.second = second;
     }
 
     /// A request goes out at `now`, which is never before an earlier one.

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-/// Buckets a doubling: neighbouring bounds differ by a twelfth, which is all the precision that a
-/// bound with a factor of two on it needs.
-const BUCKETS_PER_DOUBLING: f64 = 8.0;
+/// Buckets a doubling, as bits: neighbouring bounds differ by an eighth at most, which is all the
+/// precision that a bound with a factor of two on it needs.
+const STEP_BITS: u32 = 3;
 /// From a millisecond to more than a year.
-const BUCKETS: usize = 36 * 8;
+const BUCKETS: usize = 34 << STEP_BITS;
 /// Fewer ended tasks say nothing about one in a thousand.
 const ENOUGH: u64 = 1_000;
 /// Endings between two looks at the whole histogram.
@@ -18,7 +18,7 @@ const LOOK_EVERY: u64 = 100;
 /// One in so many tasks lives longer than the age that is asked for.
 const ONE_IN: u64 = 1_000;
 
-/// A histogram of the ages at which tasks ended, in buckets of equal ratio.
+/// A histogram of the ages at which tasks ended, in buckets of about equal ratio.
 #[derive(Debug, Clone)]
 pub(super) struct Lifetimes {
     counts: Box<[u64]>,
@@ -56,15 +56,21 @@ impl Lifetimes {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the buckets")]
+/// The bits of an age in milliseconds after its highest, and how many there are, name its bucket.
 fn bucket(age: Duration) -> usize {
-    let millis = (age.as_secs_f64() * 1e3).max(1.0);
-    ((millis.log2() * BUCKETS_PER_DOUBLING) as usize).min(BUCKETS - 1)
+    let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let doublings = (millis >> STEP_BITS).checked_ilog2().map_or(0, |bits| bits + 1);
+    let steps = millis >> doublings.saturating_sub(1);
+    let bucket = (u64::from(doublings) << STEP_BITS) + (steps & ((1 << STEP_BITS) - 1));
+    usize::try_from(bucket).unwrap_or(usize::MAX).min(BUCKETS - 1)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a small whole number")]
-fn upper_bound(bucket: usize) -> Duration {
-    Duration::from_secs_f64(((bucket + 1) as f64 / BUCKETS_PER_DOUBLING).exp2() / 1e3)
+/// The least age beyond the bucket.
+const fn upper_bound(bucket: usize) -> Duration {
+    let next = bucket as u64 + 1;
+    let (doublings, step) = (next >> STEP_BITS, next & ((1 << STEP_BITS) - 1));
+    let millis = if doublings == 0 { step } else { ((1 << STEP_BITS) + step) << (doublings - 1) };
+    Duration::from_millis(millis)
 }
 
 #[cfg(test)]
@@ -77,6 +83,19 @@ mod tests {
         let mut lifetimes = Lifetimes::default();
         ages.for_each(|seconds| lifetimes.record(Duration::from_secs(seconds)));
         lifetimes
+    }
+
+    #[test]
+    fn a_bucket_holds_the_ages_below_its_bound() {
+        assert_eq!(bucket(Duration::ZERO), 0);
+        for millis in (1..20_000).chain([1 << 20, 86_400_000, 31_536_000_000]) {
+            let bucket = bucket(Duration::from_millis(millis));
+            let bounds = upper_bound(bucket - 1)..upper_bound(bucket);
+            assert!(bounds.contains(&Duration::from_millis(millis)), "{millis} ms in {bounds:?}");
+            assert!(
+                bounds.end.saturating_sub(bounds.start) <= (bounds.start / 8).max(Duration::from_millis(1))
+            );
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod transitions;
 mod trouble;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::vec::Drain;
 
 pub use callbacks::Heard;
 pub use config::*;
@@ -274,8 +275,8 @@ impl Schedule {
 
     /// What must be durable since the last call, in order. Submissions that [`Schedule::poll`]
     /// asked for meanwhile may be sent once this is.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        if self.changes.is_empty() { Vec::new() } else { std::mem::take(&mut self.changes) }
+    pub fn take_changes(&mut self) -> Drain<'_, Change> {
+        self.changes.drain(..)
     }
 
     /// Why nothing more is bought, if so.
@@ -570,36 +571,38 @@ impl Schedule {
         }
     }
 
-    /// Whether nothing will ever be left to do. Doubts are held and not waited for, unless a callback may
-    /// settle them: then for as long as their tasks could be alive.
+    /// Whether nothing will ever be left to do.
     fn is_finished(&self) -> bool {
-        self.is_finished_when(self.doubts.is_empty() || !self.config.called_back)
+        self.has_only_doubts() && !self.awaits_doubts()
     }
 
-    fn is_finished_when(&self, nothing_hoped: bool) -> bool {
+    /// Whether nothing will ever be left to do unless doubts are settled.
+    fn has_only_doubts(&self) -> bool {
         if self.leaving {
             return true;
         }
-        let nothing_sent = self.submitting == 0;
+        if self.submitting > 0 {
+            return false;
+        }
         match &self.halt {
-            Some(halt) if halt.leaves_tasks() => nothing_sent,
-            Some(_) => {
-                nothing_sent
-                    && nothing_hoped
-                    && (self.running == 0 || !self.watching)
-                    && self.links.is_empty()
-            }
+            Some(halt) if halt.leaves_tasks() => true,
+            Some(_) => (self.running == 0 || !self.watching) && self.links.is_empty(),
             None => {
-                self.queue_ended
-                    && nothing_sent
-                    && nothing_hoped
-                    && self.running == 0
+                self.running == 0
+                    && self.queue_ended
                     && self.ready.is_empty()
                     && self.slotless.is_empty()
                     && self.backing_off == 0
                     && self.links.is_empty()
             }
         }
+    }
+
+    /// Doubts are held and not waited for, unless a callback may settle them: then for as long as their
+    /// tasks could be alive.
+    fn awaits_doubts(&self) -> bool {
+        let leaves = self.leaving || self.halt.as_ref().is_some_and(Halt::leaves_tasks);
+        self.config.called_back && !self.doubts.is_empty() && !leaves
     }
 
     fn change(&mut self, sample: SampleId, at: Stamp, transition: Transition) {

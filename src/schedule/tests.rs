@@ -345,10 +345,10 @@ impl<'a> World<'a> {
             3 => (attempts, None, Polled::Unclear(failure(FailureKind::Transient))),
             _ => (attempts - 1, Some(stranger), Polled::Succeeded(video)),
         };
-        let before = self.core.take_changes();
+        let before: Vec<_> = self.core.take_changes().collect();
         let heard = self.core.hear(sample, Attempt(attempt), task, answer, self.now);
         assert!(!matches!(heard, Heard::Ended | Heard::Settled | Heard::Kept), "{heard:?}");
-        assert!(self.core.take_changes().is_empty(), "a sample changes on the word of an odd callback");
+        assert_eq!(self.core.take_changes().len(), 0, "a sample changes on the word of an odd callback");
         self.uncommitted.extend(before);
         *self.heard.entry(heard).or_default() += 1;
     }
@@ -1120,14 +1120,14 @@ fn a_doubt_whose_task_is_found_is_watched_and_costs_nothing_more() {
     let found = |entry| Event::TaskFound { entry, task: task.clone(), put_back: false };
     core.handle(found(entry), now).unwrap();
     assert_eq!((core.spent, core.failures + 1, core.running(), core.slots_held()), (spent, failures, 1, 1));
-    let changes = core.take_changes();
+    let changes: Vec<_> = core.take_changes().collect();
     assert!(matches!(
         changes.last().map(|c| &c.transition),
         Some(Transition::Found { attempt: Attempt(1), .. })
     ));
     // A second callback, and one for a doubt whose slot was given up long ago.
     core.handle(found(entry), now).unwrap();
-    assert!(core.take_changes().is_empty());
+    assert_eq!(core.take_changes().len(), 0);
     core.handle(found(Entry { sample: SampleId(2), ..entry }), now).unwrap();
     assert_eq!((core.running(), core.slots_held()), (2, 1));
 }
@@ -1188,7 +1188,7 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
                 }
             }
             let is_end = |change: &Change| matches!(change.transition, Transition::Ended { .. });
-            ended.extend(core.take_changes().into_iter().filter(is_end));
+            ended.extend(core.take_changes().filter(is_end));
         }
         assert_eq!(!ended.is_empty(), lost);
         assert_eq!(matches!(core.halt(), Some(Halt::TasksVanish(_))), !lost);
@@ -1213,7 +1213,7 @@ fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
     };
     core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Failed(failed) }, late).unwrap();
     held.push(core.slots_held());
-    let changes = core.take_changes();
+    let changes: Vec<_> = core.take_changes().collect();
     let Some(Transition::Deferred { not_before, paid_retries: 1, .. }) =
         changes.last().map(|c| c.transition.clone())
     else {

@@ -5,18 +5,18 @@
 //! deadline in the heap.
 //!
 //! Only what is near is kept in order. A full account has a thousand deadlines, and a heap of so many
-//! is ten steps deep; those of a quarter of a second are a few dozen, which are sorted at once.
+//! is ten steps deep; those of a few hundredths of a second are a handful, which are sorted at once.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use crate::job::{SampleId, Stamp};
 
-/// Deadlines within so many nanoseconds, a power of two, share a bucket: 268 ms.
-const BUCKET_BITS: u32 = 28;
+/// Deadlines within so many nanoseconds, a power of two, share a bucket: 67 ms.
+const BUCKET_BITS: u32 = 26;
 
 /// Buckets that have their place in a row, for some four minutes. Few deadlines are later.
-const ROW: usize = 1024;
+const ROW: usize = 4096;
 
 /// Names one setting of a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -96,13 +96,20 @@ impl Timers {
             }
             Ok(_) | Err(_) => self.beyond.entry(bucket).or_default().push(deadline),
         }
-        self.open();
+        self.keep_open();
         self.last
     }
 
-    /// Puts the next bucket that holds something in order, once nothing is nearer.
+    /// Opens the next bucket that holds something, once nothing is nearer.
+    fn keep_open(&mut self) {
+        if self.near.is_empty() && self.soon.is_empty() {
+            self.open();
+        }
+    }
+
+    /// Puts the next bucket that holds something in order.
     fn open(&mut self) {
-        while self.near.is_empty() && self.soon.is_empty() {
+        while self.near.is_empty() {
             if let Some(bucket) = self.row.pop_front() {
                 self.spare.push(std::mem::replace(&mut self.near, bucket));
                 if !self.beyond.is_empty() {
@@ -133,7 +140,7 @@ impl Timers {
         } else {
             self.soon.pop();
         }
-        self.open();
+        self.keep_open();
     }
 
     /// The first deadline, if it has come; it is gone then.

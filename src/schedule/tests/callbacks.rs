@@ -51,7 +51,7 @@ fn looks(core: &mut Schedule, from: u64, until: u64) -> Vec<u64> {
 }
 
 fn steps(core: &mut Schedule) -> Vec<Transition> {
-    core.take_changes().into_iter().map(|change| change.transition).collect()
+    core.take_changes().map(|change| change.transition).collect()
 }
 
 fn is_success(step: &Transition) -> bool {
