@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::io::Write as _;
 use std::time::Duration;
 
 use batchveo::batch::{Batch, Run};
@@ -48,14 +49,22 @@ impl Rehearsed {
         succeeded
     }
 
-    /// Efficiency against [`ideal`], and looks per task. Every sample is right and bought once.
-    fn figures(&self) -> (f64, f64) {
+    /// Efficiency against [`ideal`], and looks per task, told past the harness. Every sample is right and
+    /// bought once.
+    #[expect(clippy::explicit_write, reason = "the harness captures what the macro prints")]
+    fn figures(&self, which: &str) -> (f64, f64) {
         let Self { folder, took, verdict, .. } = self;
         assert_eq!(self.succeeded(), ROWS);
         let results = all_succeeded(folder, 1_649);
         let count = |count: u64| f64::from(u32::try_from(count).unwrap());
         let looks = count(verdict.counts.polls) / count(verdict.accepted);
         let efficiency = ideal(&results).as_secs_f64() / took.as_secs_f64();
+        writeln!(
+            std::io::stderr(),
+            "{which}: efficiency {:.2} %, {looks:.1} looks a task",
+            efficiency * 100.0
+        )
+        .unwrap();
         (efficiency, looks)
     }
 }
@@ -140,7 +149,7 @@ fn ideal(results: &[HashMap<String, String>]) -> Duration {
 #[tokio::test]
 async fn a_run_that_is_called_back_hardly_waits_and_hardly_looks() {
     let rehearsed = rehearse(Scenario::default()).await;
-    let (efficiency, looks) = rehearsed.figures();
+    let (efficiency, looks) = rehearsed.figures("every end called back");
     // What is missing is the answers' and the callbacks' time on their way, and the slow start.
     assert!(efficiency > 0.997, "{efficiency}");
     // Only tasks that take much longer than most are looked at.
@@ -152,7 +161,7 @@ async fn a_run_that_is_called_back_hardly_waits_and_hardly_looks() {
 #[tokio::test]
 async fn what_a_fifth_lost_and_a_fifth_twice_cost_is_time_and_looks_alone() {
     let rehearsed = rehearse(Scenario::load("callbacks-lossy").unwrap()).await;
-    let (efficiency, looks) = rehearsed.figures();
+    let (efficiency, looks) = rehearsed.figures("a fifth lost, a fifth twice");
     assert!(efficiency > 0.97, "{efficiency}");
     // The vendor's advice without callbacks takes more than eight.
     assert!(looks < 7.0, "{looks} looks a task");
