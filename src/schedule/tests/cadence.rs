@@ -45,13 +45,7 @@ fn run_tasks(config: Config, lengths: &[f64], at_once: bool) -> Story {
             Step::Act(Action::FreeSlots(slots)) => {
                 for _ in 0..slots {
                     let event = waiting.next().map_or(Event::QueueEnded, |sample| {
-                        let ready = Stored1 {
-                            row: Row::Ready { not_before: now },
-                            attempts: 0,
-                            paid_retries: 0,
-                            cost: Usd::ZERO,
-                        };
-                        Event::Admitted(entry(sample, &ready, now))
+                        Event::Admitted(Entry { attempts: 0, ..entry_once_submitted(sample, now) })
                     });
                     core.handle(event, now).unwrap();
                 }
