@@ -1,6 +1,7 @@
 //! The pure core, and a loop around it that waits for nothing.
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::hint::black_box;
 
 use batchveo::generation::{GenerationType, Kind, Mode};
@@ -12,14 +13,41 @@ use crate::{Story, config, service};
 
 const NEVER: Stamp = Stamp::from_nanos(u64::MAX);
 
-/// An answer on its way.
+/// An answer on its way. The sooner is the greater, since the heap gives the greatest first.
 #[derive(Clone, Copy)]
 struct Answer {
     at: Stamp,
-    sample: SampleId,
+    row: u32,
     /// The number of the look, or 0 for the submission.
-    look: u64,
+    look: u32,
 }
+
+impl Answer {
+    fn of(sample: SampleId, look: u32, now: Stamp) -> Self {
+        let row = u32::try_from(sample.0).expect("few rows");
+        Self { at: now + service::latency(sample, u64::from(look)), row, look }
+    }
+}
+
+impl Ord for Answer {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Answer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Answer {}
 
 /// Sends `rows` rows through a core.
 pub(crate) fn run(rows: i64) -> Story {
@@ -27,8 +55,8 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut now = Stamp::BIRTH;
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
-    let mut answers = VecDeque::new();
-    let mut looks = vec![0_u64; usize::try_from(rows).expect("few rows") + 1];
+    let mut answers = BinaryHeap::new();
+    let mut looks = vec![0_u32; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
@@ -42,14 +70,14 @@ pub(crate) fn run(rows: i64) -> Story {
                 continue;
             }
             Step::Act(Action::Submit { sample, .. }) => {
-                answers.push_back(Answer { at: now + service::LATENCY, sample, look: 0 });
+                answers.push(Answer::of(sample, 0, now));
                 continue;
             }
             Step::Act(Action::Poll { sample }) => {
-                black_box(core.task(sample).expect("watched"));
+                black_box(core.watched_task(sample).expect("watched"));
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push_back(Answer { at: now + service::LATENCY, sample, look: *look });
+                answers.push(Answer::of(sample, *look, now));
                 continue;
             }
             Step::Act(
@@ -67,14 +95,16 @@ pub(crate) fn run(rows: i64) -> Story {
             Step::Wait => NEVER,
         };
         story.write(core.take_changes());
-        now = answers.front().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
+        now = answers.peek().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
         assert!(now < NEVER, "nothing is on its way");
-        while let Some(Answer { sample, look, .. }) = answers.pop_front_if(|answer| answer.at <= now) {
+        while let Some(Answer { row, look, .. }) = answers.peek().copied().filter(|answer| answer.at <= now) {
+            answers.pop();
             story.answers += 1;
+            let sample = SampleId(i64::from(row));
             let event = if look == 0 {
                 Event::Submitted { sample, attempt: Attempt(1), answer: service::submit() }
             } else {
-                Event::Polled { sample, answer: service::look(sample, look) }
+                Event::Polled { sample, answer: service::look(sample, u64::from(look)) }
             };
             core.handle(event, now).expect("legal");
         }

@@ -355,7 +355,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 }
                 Action::Poll { sample } => {
                     self.books.request(now);
-                    let look = self.api.status(self.schedule.task(sample)?.clone());
+                    let look = self.api.status(self.schedule.watched_task(sample)?.clone());
                     self.calls.push(Box::pin(async move { Answer::Polled(sample, look.await) }));
                 }
                 Action::AskBalance => {

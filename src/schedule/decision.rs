@@ -220,11 +220,11 @@ impl Schedule {
 
     /// Whether nothing will ever be left to do.
     fn is_finished(&self) -> bool {
-        self.has_only_doubts() && !self.awaits_doubts()
+        self.is_done_but_for_doubts() && !self.awaits_doubts()
     }
 
     /// Whether nothing will ever be left to do unless doubts are settled.
-    pub(super) fn has_only_doubts(&self) -> bool {
+    pub(super) fn is_done_but_for_doubts(&self) -> bool {
         if self.leaving {
             return true;
         }
@@ -245,8 +245,8 @@ impl Schedule {
         }
     }
 
-    /// Doubts are held and not waited for, unless a callback may settle them: then for as long as their
-    /// tasks could be alive.
+    /// Whether doubts are waited for, as long as their tasks could be alive: only where a callback may settle
+    /// them, and not once tasks are left to the next run.
     pub(super) fn awaits_doubts(&self) -> bool {
         let leaves = self.leaving || self.halt.as_ref().is_some_and(Halt::leaves_tasks);
         self.config.called_back && !self.doubts.is_empty() && !leaves

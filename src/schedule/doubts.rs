@@ -22,7 +22,7 @@ impl Schedule {
     pub fn awaited_doubts(&self) -> Option<Awaited> {
         let (since, _) = self.doubts.last()?;
         let doubts = u32::try_from(self.doubts.len()).unwrap_or(u32::MAX);
-        let awaited = self.has_only_doubts() && self.awaits_doubts();
+        let awaited = self.is_done_but_for_doubts() && self.awaits_doubts();
         awaited.then(|| Awaited { doubts, until: *since + self.doubts_last() })
     }
 

@@ -103,7 +103,8 @@ pub struct Gate {
     /// The time between two requests, beside the burst: asked for at each step, and takes a division.
     spacing: Duration,
     paused_until: Stamp,
-    /// What the limiter answered last, if it refused: until then it has nothing.
+    /// What a limiter answered last that refused: until then it has nothing. Nor has one that takes its
+    /// place, which begins empty: a slower one after a refusal, a faster one only once this has passed.
     empty_until: Stamp,
     allowance: Allowance,
     sent: LastMinute,
@@ -212,12 +213,6 @@ impl Gate {
     /// Before this nothing passes, as far as is known without asking for a permit.
     pub(super) fn shut_until(&self) -> Stamp {
         self.paused_until.max(self.empty_until)
-    }
-
-    /// Until when nothing passes.
-    #[must_use]
-    pub const fn paused_until(&self) -> Stamp {
-        self.paused_until
     }
 }
 
@@ -375,6 +370,29 @@ mod tests {
             let share = sent as f64 / (f64::from(limit) * 10.0);
             assert!(share >= at_least, "{share} of {limit}");
         }
+    }
+
+    /// While it is known to be empty nobody is asked, whatever took the limiter's place meanwhile.
+    #[test]
+    fn the_first_permit_after_a_refusal_is_the_new_limiters() {
+        let mut now = Stamp::BIRTH;
+        let mut gate = Gate::new(per_minute(10_000), now);
+        for _ in 0..9_000 {
+            while let Admission::NotBefore(at) = gate.admit(now) {
+                now = at;
+            }
+        }
+        let Admission::NotBefore(old) = gate.admit(now) else { panic!("a full bucket") };
+        gate.refused(now, true, now);
+        // The old answer holds until then; later ones are of the minute, which is as full as it may be.
+        assert_eq!(gate.admit(now), Admission::NotBefore(old));
+        let mut at = old;
+        while let Admission::NotBefore(later) = gate.admit(at) {
+            assert!(later > at);
+            at = later;
+        }
+        let sent = (0..gate.pace().get()).filter(|_| gate.admit(at) == Admission::Granted).count();
+        assert_eq!(sent, usize::try_from(burst(gate.pace()).get()).unwrap() - 1, "a burst, once it is full");
     }
 
     #[test]

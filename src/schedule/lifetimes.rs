@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// Buckets a doubling, as bits: neighbouring bounds differ by an eighth at most, which is all the
-/// precision that a bound with a factor of two on it needs.
+/// Buckets a doubling, as bits: neighbouring bounds differ by an eighth at most, or by a millisecond, which
+/// is all the precision that a bound with a factor of two on it needs.
 const STEP_BITS: u32 = 3;
 /// From a millisecond to more than a year.
 const BUCKETS: usize = 34 << STEP_BITS;
@@ -56,7 +56,7 @@ impl Lifetimes {
     }
 }
 
-/// The bits of an age in milliseconds after its highest, and how many there are, name its bucket.
+/// The highest bit of an age in milliseconds, and the three bits after it, name its bucket.
 fn bucket(age: Duration) -> usize {
     let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let doublings = (millis >> STEP_BITS).checked_ilog2().map_or(0, |bits| bits + 1);

@@ -80,7 +80,7 @@ struct Sample {
     /// Whether it counts against the account's concurrent tasks.
     holds_slot: bool,
     phase: Phase,
-    /// The deadline that counts; others of this sample in the heap have gone stale.
+    /// The deadline that counts; others of this sample have gone stale.
     timer: Token,
 }
 
@@ -333,12 +333,12 @@ impl Schedule {
         self.samples.contains_key(&sample)
     }
 
-    /// The name of the task of this sample, which is looked at.
+    /// The task of this sample that is watched, to be looked at.
     ///
     /// # Errors
     ///
     /// No task of it is watched, so that nobody can have been told to look.
-    pub fn task(&self, sample: SampleId) -> Result<&TaskId, IllegalEvent> {
+    pub fn watched_task(&self, sample: SampleId) -> Result<&TaskId, IllegalEvent> {
         let illegal = |state| IllegalEvent { sample, event: "look", state };
         match self.samples.get(&sample).map(|sample| &sample.phase) {
             Some(Phase::Running(watch)) => Ok(&watch.task),

@@ -142,7 +142,7 @@ pub enum Action {
         /// When the gate admitted it; too long after, it must not be sent.
         permit: Stamp,
     },
-    /// Ask how the task of a sample is; [`super::Schedule::task`] knows its name.
+    /// Ask how the task of a sample is; [`super::Schedule::watched_task`] names it.
     Poll {
         /// Whose task.
         sample: SampleId,

@@ -2,7 +2,7 @@
 //!
 //! A sample has at most one deadline. Setting a new one gives a new token, and whoever pops a
 //! deadline compares its token with the one the sample holds; that is cheaper than finding the old
-//! deadline in the heap.
+//! deadline among all others.
 //!
 //! Only what is near is kept in order. A full account has a thousand deadlines, and a heap of so many
 //! is ten steps deep; those of a few hundredths of a second are a handful, which are sorted at once.
@@ -63,8 +63,8 @@ impl Eq for Deadline {}
 pub(super) struct Timers {
     /// The bucket that was opened last, in order: the soonest is at its end.
     near: Vec<Deadline>,
-    /// What was set since for a bucket that had been opened. Empty, as `near` is, only where there are no
-    /// others.
+    /// What was set since for a bucket that had been opened. Both are empty only where there are no other
+    /// deadlines.
     soon: BinaryHeap<Deadline>,
     /// The first bucket that is not opened.
     opened: u64,

@@ -57,7 +57,7 @@ fn run_tasks(config: Config, lengths: &[f64], at_once: bool) -> Story {
                 order += 1;
                 answers.push(Reverse((now + LATENCY, order, sample, true, now)));
             }
-            Step::Act(Action::Poll { sample, .. }) => {
+            Step::Act(Action::Poll { sample }) => {
                 let seen = if at_once { lives[place(sample)].1.max(now) } else { now };
                 sent.push(now);
                 looks += 1;
@@ -239,7 +239,7 @@ fn nothing_is_learned_of_tasks_whose_age_is_a_guess() {
     }
     let before = core.learned();
     for (millis, action) in actions(&mut core, now, now + Duration::from_secs(30)) {
-        if let Action::Poll { sample, .. } = action {
+        if let Action::Poll { sample } = action {
             let video =
                 Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None };
             let at = Stamp::from_millis(millis);

@@ -395,7 +395,7 @@ impl<'a> World<'a> {
                     self.intents.push(Action::Submit { sample, attempt, permit });
                 }
                 Step::Act(Action::Poll { sample }) => {
-                    let task = self.core.task(sample).unwrap().clone();
+                    let task = self.core.watched_task(sample).unwrap().clone();
                     self.look(sample, &task);
                 }
                 Step::Act(Action::LookAtLink { sample, task }) => self.look_at_link(sample, &task),

@@ -154,7 +154,7 @@ fn looks_that_tell_nothing_for_an_hour_end_the_watching() {
             now = now + Duration::from_millis(200);
             assert!(now.as_millis() < 2 * 3_600_000, "it never ends");
             for (_, action) in actions(&mut core, now, now) {
-                let Action::Poll { sample, .. } = action else { continue };
+                let Action::Poll { sample } = action else { continue };
                 looks += 1;
                 let failure = failure(FailureKind::Transient);
                 let answer = if unclear {
@@ -264,7 +264,7 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
             for (_, action) in actions(&mut core, now, now + Duration::from_millis(900)) {
                 match action {
                     Action::Submit { sample, .. } => accept(&mut core, sample.0, now),
-                    Action::Poll { sample, .. } => {
+                    Action::Poll { sample } => {
                         let answer = Polled::NotFound(failure(FailureKind::Transient));
                         core.handle(Event::Polled { sample, answer }, now).unwrap();
                     }
