@@ -1,7 +1,5 @@
 //! The pure core, and a loop around it that waits for nothing.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::hint::black_box;
 
 use batchveo::generation::{GenerationType, Kind, Mode};
@@ -13,7 +11,7 @@ use crate::{Story, config, service};
 
 const NEVER: Stamp = Stamp::from_nanos(u64::MAX);
 
-/// An answer on its way. The sooner is the greater, since the heap gives the greatest first.
+/// An answer on its way.
 #[derive(Clone, Copy)]
 struct Answer {
     at: Stamp,
@@ -22,32 +20,17 @@ struct Answer {
     look: u32,
 }
 
-impl Answer {
-    fn of(sample: SampleId, look: u32, now: Stamp) -> Self {
+/// Answers on their way, the soonest at the end. There are some twenty at a time.
+#[derive(Default)]
+struct Answers(Vec<Answer>);
+
+impl Answers {
+    fn push(&mut self, sample: SampleId, look: u32, now: Stamp) {
+        let at = now + service::latency(sample, u64::from(look));
         let row = u32::try_from(sample.0).expect("few rows");
-        Self { at: now + service::latency(sample, u64::from(look)), row, look }
+        self.0.insert(self.0.partition_point(|other| other.at > at), Answer { at, row, look });
     }
 }
-
-impl Ord for Answer {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.at.cmp(&self.at)
-    }
-}
-
-impl PartialOrd for Answer {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Answer {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Answer {}
 
 /// Sends `rows` rows through a core.
 pub(crate) fn run(rows: i64) -> Story {
@@ -55,7 +38,7 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut now = Stamp::BIRTH;
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
-    let mut answers = BinaryHeap::new();
+    let mut answers = Answers::default();
     let mut looks = vec![0_u32; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
@@ -70,14 +53,14 @@ pub(crate) fn run(rows: i64) -> Story {
                 continue;
             }
             Step::Act(Action::Submit { sample, .. }) => {
-                answers.push(Answer::of(sample, 0, now));
+                answers.push(sample, 0, now);
                 continue;
             }
             Step::Act(Action::Poll { sample }) => {
                 black_box(core.watched_task(sample).expect("watched"));
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push(Answer::of(sample, *look, now));
+                answers.push(sample, *look, now);
                 continue;
             }
             Step::Act(
@@ -95,10 +78,9 @@ pub(crate) fn run(rows: i64) -> Story {
             Step::Wait => NEVER,
         };
         story.write(core.take_changes());
-        now = answers.peek().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
+        now = answers.0.last().map_or(wake_at, |answer| answer.at.min(wake_at));
         assert!(now < NEVER, "nothing is on its way");
-        while let Some(Answer { row, look, .. }) = answers.peek().copied().filter(|answer| answer.at <= now) {
-            answers.pop();
+        while let Some(Answer { row, look, .. }) = answers.0.pop_if(|answer| answer.at <= now) {
             story.answers += 1;
             let sample = SampleId(i64::from(row));
             let event = if look == 0 {
