@@ -6,9 +6,10 @@
 //!
 //! *Compared*: the same rows, the same answers after the same latencies, the same limits, and the same
 //! changes handed over to be written down. Answers on their way are put in order on either side, in a
-//! list here and by the runtime's timers there, which cost a third of that side. An event is a submission or a look answered. *Not
-//! compared*, since the task per row has none of it: slow start, submissions before looks, pauses and
-//! outages, time-outs, retries, caps, and doubts, all of which the core watches for at each step.
+//! list here and by the runtime's timers there, which cost a third of that side. An event is a
+//! submission or a look answered. *Not compared*, since the task per row has none of it: slow start,
+//! submissions before looks, pauses and outages, time-outs, retries, caps, and doubts, all of which the
+//! core watches for at each step.
 
 #![expect(
     clippy::print_stdout,
