@@ -1,5 +1,6 @@
 //! The pure core, and a loop around it that waits for nothing.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 
 use batchveo::generation::{GenerationType, Kind, Mode};
@@ -15,21 +16,9 @@ const NEVER: Stamp = Stamp::from_nanos(u64::MAX);
 #[derive(Clone, Copy)]
 struct Answer {
     at: Stamp,
-    row: u32,
+    sample: SampleId,
     /// The number of the look, or 0 for the submission.
-    look: u32,
-}
-
-/// Answers on their way, the soonest at the end. There are some twenty at a time.
-#[derive(Default)]
-struct Answers(Vec<Answer>);
-
-impl Answers {
-    fn push(&mut self, sample: SampleId, look: u32, now: Stamp) {
-        let at = now + service::latency(sample, u64::from(look));
-        let row = u32::try_from(sample.0).expect("few rows");
-        self.0.insert(self.0.partition_point(|other| other.at > at), Answer { at, row, look });
-    }
+    look: u64,
 }
 
 /// Sends `rows` rows through a core.
@@ -38,8 +27,8 @@ pub(crate) fn run(rows: i64) -> Story {
     let mut now = Stamp::BIRTH;
     let mut core =
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
-    let mut answers = Answers::default();
-    let mut looks = vec![0_u32; usize::try_from(rows).expect("few rows") + 1];
+    let mut answers = VecDeque::new();
+    let mut looks = vec![0_u64; usize::try_from(rows).expect("few rows") + 1];
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
@@ -53,14 +42,14 @@ pub(crate) fn run(rows: i64) -> Story {
                 continue;
             }
             Step::Act(Action::Submit { sample, .. }) => {
-                answers.push(sample, 0, now);
+                answers.push_back(Answer { at: now + service::LATENCY, sample, look: 0 });
                 continue;
             }
             Step::Act(Action::Poll { sample }) => {
                 black_box(core.watched_task(sample).expect("watched"));
                 let look = &mut looks[usize::try_from(sample.0).expect("positive")];
                 *look += 1;
-                answers.push(sample, *look, now);
+                answers.push_back(Answer { at: now + service::LATENCY, sample, look: *look });
                 continue;
             }
             Step::Act(
@@ -78,15 +67,14 @@ pub(crate) fn run(rows: i64) -> Story {
             Step::Wait => NEVER,
         };
         story.write(core.take_changes());
-        now = answers.0.last().map_or(wake_at, |answer| answer.at.min(wake_at));
+        now = answers.front().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
         assert!(now < NEVER, "nothing is on its way");
-        while let Some(Answer { row, look, .. }) = answers.0.pop_if(|answer| answer.at <= now) {
+        while let Some(Answer { sample, look, .. }) = answers.pop_front_if(|answer| answer.at <= now) {
             story.answers += 1;
-            let sample = SampleId(i64::from(row));
             let event = if look == 0 {
                 Event::Submitted { sample, attempt: Attempt(1), answer: service::submit() }
             } else {
-                Event::Polled { sample, answer: service::look(sample, u64::from(look)) }
+                Event::Polled { sample, answer: service::look(sample, look) }
             };
             core.handle(event, now).expect("legal");
         }

@@ -10,14 +10,13 @@ use batchveo::job::{SampleId, TaskId, Video};
 
 /// Looks at the task of `row`, the one that finds it done included.
 fn looks(row: SampleId) -> u64 {
-    mixed(row, 0) % 13 + 1
+    let z = row.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (z ^ (z >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) % 13 + 1
 }
 
-/// From a request to its answer, for the submission of a row (`look` is 0) or a look at its task:
-/// 80 to 200 ms, spread so that answers come one by one.
-pub(crate) fn latency(row: SampleId, look: u64) -> Duration {
-    Duration::from_micros(80_000 + mixed(row, look + 1) % 120_000)
-}
+/// From a request to its answer, whatever is asked: so answers come in the order of their requests, one by
+/// one as the limiter let those through.
+pub(crate) const LATENCY: Duration = Duration::from_millis(140);
 
 /// Answers a submission.
 pub(crate) fn submit() -> Submitted {
@@ -31,10 +30,4 @@ pub(crate) fn look(row: SampleId, look: u64) -> Polled {
     }
     let urls = vec!["https://video.example/0123456789.mp4".to_owned()];
     Polled::Succeeded(Video { urls, created: None, completed: None })
-}
-
-/// A number that looks drawn, and is the same each time.
-const fn mixed(row: SampleId, number: u64) -> u64 {
-    let z = (row.0.cast_unsigned() ^ (number << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (z ^ (z >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 20
 }

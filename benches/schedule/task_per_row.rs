@@ -66,7 +66,7 @@ async fn live(world: Arc<World>, sample: SampleId, slot: OwnedSemaphorePermit) {
     let attempt = Attempt(1);
     let sent = world.permit().await;
     world.change(sample, Transition::Intended(attempt));
-    sleep_until(sent + service::latency(sample, 0)).await;
+    sleep_until(sent + service::LATENCY).await;
     world.answers.fetch_add(1, Ordering::Relaxed);
     let Submitted::Accepted(task) = service::submit() else { unreachable!("nothing fails here") };
     world.change(sample, Transition::Accepted { task: task.clone(), attempt, cost: Usd::ZERO });
@@ -74,7 +74,7 @@ async fn live(world: Arc<World>, sample: SampleId, slot: OwnedSemaphorePermit) {
     for look in 1.. {
         sleep_until(look_at).await;
         let looked = world.permit().await;
-        sleep_until(looked + service::latency(sample, look)).await;
+        sleep_until(looked + service::LATENCY).await;
         world.answers.fetch_add(1, Ordering::Relaxed);
         match service::look(sample, look) {
             Polled::Succeeded(video) => {
