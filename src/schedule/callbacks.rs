@@ -122,11 +122,7 @@ impl Schedule {
     /// The task that this sample's submission was answered with or that calls back for it, if it is known.
     #[must_use]
     pub fn task_of(&self, id: SampleId) -> Option<&TaskId> {
-        match &self.samples.get(&id)?.phase {
-            Phase::Running(watch) => Some(&watch.task),
-            Phase::Submitting { .. } => self.early.get(&id).map(|early| &early.task),
-            Phase::Ready | Phase::BackingOff | Phase::InDoubt { .. } => None,
-        }
+        self.watched_task(id).ok().or_else(|| self.early.get(&id).map(|early| &early.task))
     }
 
     fn running_called(&mut self, id: SampleId, task: Option<&TaskId>, answer: Polled, now: Stamp) -> Heard {
