@@ -52,16 +52,7 @@ impl Schedule {
     ) -> Result<(), IllegalEvent> {
         let illegal = || IllegalEvent { sample, event: "link seen", state: "not having its link looked at" };
         let looked = self.links.looking.remove(&sample).ok_or_else(illegal)?;
-        match answer {
-            Polled::Alive(_)
-            | Polled::Succeeded(_)
-            | Polled::SucceededWithoutUrl
-            | Polled::Failed(_)
-            | Polled::NotFound(_) => self.look_tells(looked, now),
-            Polled::NotAnswered(refusal) => self.look_refused(refusal, looked, now),
-            Polled::KeyRefused(failure) => self.look_refused_the_key(failure.clone()),
-            Polled::Unclear(failure) => self.look_unclear(failure, looked, now),
-        }
+        self.service_seen(answer, looked, now);
         Ok(())
     }
 

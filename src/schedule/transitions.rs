@@ -227,7 +227,8 @@ impl Schedule {
 
     fn polled(&mut self, id: SampleId, answer: Polled, now: Stamp) -> Result<(), IllegalEvent> {
         if let Some(looked) = self.abandoned_look(id) {
-            self.overtaken(answer, looked, now);
+            // What it says of the task is old.
+            self.service_seen(&answer, looked, now);
             return Ok(());
         }
         let illegal = |state| IllegalEvent { sample: id, event: "task looked at", state };
@@ -300,21 +301,6 @@ impl Schedule {
             }
         }
         Ok(())
-    }
-
-    /// The answer to a look at a task that a callback has ended meanwhile: what it says of the task is
-    /// old, what it says of the service and the key is not.
-    fn overtaken(&mut self, answer: Polled, looked: Stamp, now: Stamp) {
-        match answer {
-            Polled::Alive(_)
-            | Polled::Succeeded(_)
-            | Polled::SucceededWithoutUrl
-            | Polled::Failed(_)
-            | Polled::NotFound(_) => self.look_tells(looked, now),
-            Polled::NotAnswered(refusal) => self.look_refused(&refusal, looked, now),
-            Polled::KeyRefused(failure) => self.look_refused_the_key(failure),
-            Polled::Unclear(failure) => self.look_unclear(&failure, looked, now),
-        }
     }
 
     pub(super) fn enter(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::retry::FullJitter;
 use super::{Halt, LOOKS_THAT_TELL, OUTAGE_STREAK, REFUSALS_THAT_TELL, SLOW_START, Schedule};
-use crate::api::{Balance, Refusal, RefusalCause};
+use crate::api::{Balance, Polled, Refusal, RefusalCause};
 use crate::job::{Failure, FailureKind, Stamp};
 
 /// Time between two looks at the balance during an outage.
@@ -141,6 +141,20 @@ impl Schedule {
         let looks_pass = self.suspicion.is_none_or(|(_, looks)| looks >= LOOKS_THAT_TELL);
         if news && looks_pass {
             self.perhaps_too_many_tasks(now);
+        }
+    }
+
+    /// What the answer to a look says of the service and the key, whatever it says of the task.
+    pub(super) fn service_seen(&mut self, answer: &Polled, looked: Stamp, now: Stamp) {
+        match answer {
+            Polled::Alive(_)
+            | Polled::Succeeded(_)
+            | Polled::SucceededWithoutUrl
+            | Polled::Failed(_)
+            | Polled::NotFound(_) => self.look_tells(looked, now),
+            Polled::NotAnswered(refusal) => self.look_refused(refusal, looked, now),
+            Polled::KeyRefused(failure) => self.look_refused_the_key(failure.clone()),
+            Polled::Unclear(failure) => self.look_unclear(failure, looked, now),
         }
     }
 
