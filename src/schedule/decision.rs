@@ -23,6 +23,8 @@ impl Schedule {
         if let Some(action) = self.next_slot_action() {
             return Step::Act(action);
         }
+        // After those that waited for a slot are ready again.
+        self.stop_at_the_cap();
         if self.is_finished() {
             return Step::Finished;
         }
@@ -119,7 +121,6 @@ impl Schedule {
         {
             self.stop_buying(Halt::TimeUp);
         }
-        self.stop_at_the_cap();
         self.pause.expire(now);
         self.hold.expire(now);
         self.slots_allowed.climb(now);

@@ -241,6 +241,29 @@ fn the_cap_is_never_passed_and_counts_what_is_unanswered() {
     assert_ne!(core.poll(now), Step::Finished, "what is paid for is watched");
 }
 
+/// Nothing else may happen any more that would have the core asked again.
+#[test]
+fn a_sample_that_comes_back_for_a_slot_is_held_against_the_cap_at_once() {
+    let mut core = core(Config { max_cost: Some(PRICE), ..vendor() });
+    admit_many(&mut core, 1);
+    core.handle(Event::QueueEnded, Stamp::BIRTH).unwrap();
+    actions(&mut core, Stamp::BIRTH, Stamp::from_millis(50));
+    accept(&mut core, 1, Stamp::from_millis(100));
+    let late = Stamp::from_millis(91_000);
+    actions(&mut core, Stamp::from_millis(100), late);
+    let failed = TaskFailure {
+        failure: failure(FailureKind::Transient),
+        verdict: Verdict::MayRetry,
+        created: None,
+        completed: None,
+    };
+    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Failed(failed) }, late).unwrap();
+    let Step::WakeAt(again) = core.poll(late) else { panic!("it waits to be paid for again") };
+    assert!(again.since(late) > KEEP_SLOT_FOR, "it has a slot: {:?}", again.since(late));
+    assert_eq!(core.poll(again), Step::Finished);
+    assert_eq!(core.halt(), Some(&Halt::CostCap(PRICE)));
+}
+
 #[test]
 fn time_that_is_up_ends_a_run_like_an_interruption() {
     let mut core = core(Config { max_duration: Some(Duration::from_secs(30)), ..vendor() });
