@@ -27,6 +27,9 @@ impl Stamp {
     /// The birth of the state file.
     pub const BIRTH: Self = Self(0);
 
+    /// Some 584 years later, which no run sees.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The stamp `nanos` nanoseconds after birth.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

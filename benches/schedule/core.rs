@@ -10,8 +10,6 @@ use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
 
 use crate::{Story, config, service};
 
-const NEVER: Stamp = Stamp::from_nanos(u64::MAX);
-
 /// An answer on its way.
 #[derive(Clone, Copy)]
 struct Answer {
@@ -64,11 +62,11 @@ pub(crate) fn run(rows: i64) -> Story {
                 return story;
             }
             Step::WakeAt(at) => at,
-            Step::Wait => NEVER,
+            Step::Wait => Stamp::NEVER,
         };
         story.write(core.take_changes());
         now = answers.front().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
-        assert!(now < NEVER, "nothing is on its way");
+        assert!(now < Stamp::NEVER, "nothing is on its way");
         while let Some(Answer { sample, look, .. }) = answers.pop_front_if(|answer| answer.at <= now) {
             story.answers += 1;
             let event = if look == 0 {

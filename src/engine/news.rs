@@ -26,7 +26,7 @@ impl News {
 impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     /// Tells a pause, what is allowed, a halt, and that doubts are waited for, once each, when they begin.
     pub(super) fn tell_news(&mut self) {
-        let pause = self.schedule.pause().map(|(until, failure)| (until, failure.clone()));
+        let pause = self.schedule.pause(self.clock.now()).map(|(until, failure)| (until, failure.clone()));
         if let Some((until, failure)) = pause
             && self.news.pause != Some(until)
         {

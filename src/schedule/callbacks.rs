@@ -60,6 +60,7 @@ impl Schedule {
         answer: Polled,
         now: Stamp,
     ) -> Heard {
+        self.next_deadline = Stamp::BIRTH;
         let Some(sample) = self.samples.get(&id) else { return Heard::Elsewhere };
         let current = sample.attempts == attempt.0;
         let heard = match (&sample.phase, task) {

@@ -13,7 +13,10 @@ impl Schedule {
     /// What to do at `now`. Ask again after each [`Step::Act`]; after anything else, when its
     /// stamp has come or an event has been handled.
     pub fn poll(&mut self, now: Stamp) -> Step {
-        self.expire(now);
+        if self.next_deadline <= now {
+            self.expire(now);
+            self.next_deadline = self.first_deadline();
+        }
         let step = self.next_step(now);
         self.check_invariants();
         step
@@ -28,11 +31,10 @@ impl Schedule {
         if self.is_finished() {
             return Step::Finished;
         }
-        let mut wake: Option<Stamp> = None;
-        let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+        let mut wake = self.next_deadline;
         if let Some(probe_at) = self.next_probe() {
             if probe_at > now {
-                not_before(probe_at);
+                wake = wake.min(probe_at);
             } else {
                 match self.gate.admit(now) {
                     Admission::Granted => {
@@ -40,14 +42,14 @@ impl Schedule {
                         self.lookout.other_request();
                         return Step::Act(Action::AskBalance);
                     }
-                    Admission::NotBefore(at) => not_before(at),
+                    Admission::NotBefore(at) => wake = wake.min(at),
                 }
             }
         }
         // A submission into a free slot uses it for certain; a look only perhaps frees one.
-        let may_submit = self.may_submit();
+        let may_submit = self.may_submit(now);
         if may_submit && now < self.hold.until() {
-            not_before(self.hold.until());
+            wake = wake.min(self.hold.until());
         } else if may_submit {
             match self.gate.admit(now) {
                 Admission::Granted => {
@@ -55,46 +57,29 @@ impl Schedule {
                         return Step::Act(submit);
                     }
                 }
-                Admission::NotBefore(at) => {
-                    not_before(at);
-                    return self.wait_until(wake, now);
-                }
+                Admission::NotBefore(at) => return wait_until(wake.min(at)),
             }
         }
         match self.next_look(now) {
             Some(Ok(look)) => return Step::Act(look),
-            Some(Err(at)) => not_before(at),
+            Some(Err(at)) => wake = wake.min(at),
             None => {}
         }
         match self.next_link_action(now) {
             Some(Ok(action)) => return Step::Act(action),
-            Some(Err(at)) => not_before(at),
+            Some(Err(at)) => wake = wake.min(at),
             None => {}
         }
-        self.wait_until(wake, now)
+        wait_until(wake)
     }
 
-    /// Nothing is to be done before `wake`, nor before the first of the deadlines that come by
-    /// themselves.
-    fn wait_until(&self, wake: Option<Stamp>, now: Stamp) -> Step {
-        let mut wake = wake;
-        let mut not_before = |at: Stamp| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
-        if let Some(at) = self.timers.next() {
-            not_before(at);
-        }
-        if let Some((since, _)) = self.doubts.first() {
-            not_before(*since + self.doubts_last());
-        }
-        if let Some(outage) = self.outage.as_ref() {
-            not_before(outage.since + self.config.outage_timeout);
-        }
-        if let Some((since, _)) = self.silent.as_ref().filter(|_| self.watching) {
-            not_before(*since + self.config.outage_timeout);
-        }
-        if let Some(end) = self.ends_at().filter(|end| *end > now) {
-            not_before(end);
-        }
-        wake.map_or(Step::Wait, Step::WakeAt)
+    /// When the first deadline comes, of those that have not taken effect.
+    pub(super) fn first_deadline(&self) -> Stamp {
+        let of_samples = self.timers.next();
+        let of_doubts = self.doubts.first().map(|(since, _)| *since + self.doubts_last());
+        let of_run = self.ends_at().filter(|_| self.may_run_out_of_time());
+        let first = [of_samples, of_doubts, of_run].into_iter().flatten().min();
+        first.unwrap_or(Stamp::NEVER).min(self.gives_up_at())
     }
 
     /// Lets deadlines that have come take effect.
@@ -117,17 +102,13 @@ impl Schedule {
         {
             self.leave(id);
         }
-        if self.ends_at().is_some_and(|end| end <= now) && !self.halt.as_ref().is_some_and(Halt::leaves_tasks)
-        {
+        if self.may_run_out_of_time() && self.ends_at().is_some_and(|end| end <= now) {
             self.stop_buying(Halt::TimeUp);
         }
-        self.pause.expire(now);
-        self.hold.expire(now);
-        self.slots_allowed.climb(now);
         self.give_up_on_an_outage(now);
     }
 
-    fn may_submit(&mut self) -> bool {
+    fn may_submit(&mut self, now: Stamp) -> bool {
         let Some(next) = self.ready.front() else { return false };
         let trusted = match &self.outage {
             None => self.submitting < self.window,
@@ -136,6 +117,7 @@ impl Schedule {
         if !trusted || self.halt.is_some() {
             return false;
         }
+        self.slots_allowed.climb(now);
         if self.alive() >= self.slots_allowed.allowed() {
             self.slots_allowed.want_more();
             return false;
@@ -159,6 +141,11 @@ impl Schedule {
     /// When the run has lasted as long as it may.
     fn ends_at(&self) -> Option<Stamp> {
         self.config.max_duration.map(|lasts| self.began + lasts)
+    }
+
+    /// Whether the end of its time would still change the run.
+    fn may_run_out_of_time(&self) -> bool {
+        !self.halt.as_ref().is_some_and(Halt::leaves_tasks)
     }
 
     fn submit_next(&mut self, now: Stamp) -> Option<Action> {
@@ -252,4 +239,9 @@ impl Schedule {
         let leaves = self.leaving || self.halt.as_ref().is_some_and(Halt::leaves_tasks);
         self.config.called_back && !self.doubts.is_empty() && !leaves
     }
+}
+
+/// Nothing is to be done before `wake`, unless something happens.
+fn wait_until(wake: Stamp) -> Step {
+    if wake == Stamp::NEVER { Step::Wait } else { Step::WakeAt(wake) }
 }

@@ -22,6 +22,7 @@ impl Schedule {
             self.lent
         );
         self.links.check_invariants();
+        assert!(self.next_deadline <= self.first_deadline(), "a deadline that is not waited for");
         if self.samples.len() > FEW {
             return;
         }

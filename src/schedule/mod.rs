@@ -158,6 +158,8 @@ pub struct Schedule {
     /// Links to videos made before, that are to be asked for again.
     links: Links,
     timers: Timers,
+    /// No deadline comes before then. [`Stamp::BIRTH`] after each event: any may have changed one.
+    next_deadline: Stamp,
     /// Submissions in doubt whose task could be alive, by when they were sent.
     doubts: BTreeSet<(Stamp, SampleId)>,
     lifetimes: Lifetimes,
@@ -235,6 +237,7 @@ impl Schedule {
             early: SampleMap::default(),
             links: Links::default(),
             timers: Timers::default(),
+            next_deadline: Stamp::BIRTH,
             doubts: BTreeSet::new(),
             lifetimes: Lifetimes::default(),
             changes: Vec::new(),
@@ -287,10 +290,10 @@ impl Schedule {
         self.halt.as_ref()
     }
 
-    /// Until when everyone waits, or submissions alone do, and why.
+    /// Until when everyone waits at `now`, or submissions alone do, and why.
     #[must_use]
-    pub fn pause(&self) -> Option<(Stamp, &Failure)> {
-        self.pause.told().or_else(|| self.hold.told())
+    pub fn pause(&self, now: Stamp) -> Option<(Stamp, &Failure)> {
+        self.pause.told(now).or_else(|| self.hold.told(now))
     }
 
     /// Requests a minute and tasks at once that are taken to be allowed now: as documented, or less

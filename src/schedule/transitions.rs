@@ -21,6 +21,7 @@ impl Schedule {
     /// When the event cannot happen to its sample as it stands. The core is unchanged; going on
     /// could lose or repeat a purchase.
     pub fn handle(&mut self, event: Event, now: Stamp) -> Result<(), IllegalEvent> {
+        self.next_deadline = Stamp::BIRTH;
         match event {
             Event::Admitted(entry) => self.admitted(entry, now)?,
             Event::Restored(restored) => self.restored(restored, now)?,

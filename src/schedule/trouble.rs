@@ -69,14 +69,8 @@ impl Holding {
     }
 
     /// Until when, and why, while it lasts.
-    pub(super) fn told(&self) -> Option<(Stamp, &Failure)> {
-        self.failure.as_ref().map(|failure| (self.until, failure))
-    }
-
-    pub(super) fn expire(&mut self, now: Stamp) {
-        if self.failure.is_some() && now >= self.until {
-            self.failure = None;
-        }
+    pub(super) fn told(&self, now: Stamp) -> Option<(Stamp, &Failure)> {
+        self.failure.as_ref().filter(|_| now < self.until).map(|failure| (self.until, failure))
     }
 
     /// Begins, or goes on, because a request sent at `sent` was refused. Only a wait that the API
@@ -248,6 +242,15 @@ impl Schedule {
     pub(super) fn next_probe(&self) -> Option<Stamp> {
         let barred = |outage: &&Outage| outage.trial == Trial::Barred && self.halt.is_none() && !self.probing;
         self.outage.as_ref().filter(barred).map(|outage| outage.next_probe)
+    }
+
+    /// When the service will have been away, refusing everything or telling nothing for too long.
+    pub(super) fn gives_up_at(&self) -> Stamp {
+        let away = self.outage.as_ref().map(|outage| outage.since);
+        let throttled = self.throttled.as_ref().map(|(since, _)| *since);
+        let silent = self.silent.as_ref().filter(|_| self.watching).map(|(since, _)| *since);
+        let since = [away, throttled, silent].into_iter().flatten().min();
+        since.map_or(Stamp::NEVER, |since| since + self.config.outage_timeout)
     }
 
     /// Stops buying once the service has been away, or refusing everything, for too long, and watching

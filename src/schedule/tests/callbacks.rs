@@ -92,15 +92,15 @@ fn what_an_overtaken_answer_says_of_the_service_and_the_key_counts() {
         core
     };
     let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Rate)));
-    assert!(core.pause().is_some() && core.refused_looks == 1);
+    assert!(core.pause(SECONDS(93)).is_some() && core.refused_looks == 1);
     let core = overtaken(|| Polled::NotAnswered(refused(RefusalCause::Unavailable)));
-    assert!(core.pause().is_some() && core.silent.is_some());
+    assert!(core.pause(SECONDS(93)).is_some() && core.silent.is_some());
     let core = overtaken(|| Polled::KeyRefused(failure(FailureKind::Key)));
     assert!(matches!(core.halt(), Some(Halt::KeyRefused(_))), "{:?}", core.halt());
     let core = overtaken(|| Polled::Unclear(failure(FailureKind::Transient)));
     assert_eq!(core.unclear_looks, 1);
     let core = overtaken(made);
-    assert!(core.halt().is_none() && core.pause().is_none() && core.unclear_looks == 0);
+    assert!(core.halt().is_none() && core.pause(SECONDS(93)).is_none() && core.unclear_looks == 0);
 }
 
 #[test]

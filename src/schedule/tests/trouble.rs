@@ -59,7 +59,7 @@ fn too_many_tasks_lower_the_slots_and_leave_the_looks_alone() {
     }
     // The floor of a thousand slots is ten, and forty tasks are alive.
     assert_eq!(core.allowed(), (10_000, 40));
-    assert_eq!(core.pause().map(|(until, _)| until.since(now) <= Duration::from_secs(4)), Some(true));
+    assert_eq!(core.pause(now).map(|(until, _)| until.since(now) <= Duration::from_secs(4)), Some(true));
     assert_eq!(actions(&mut core, now, now + Duration::from_secs(29)), []);
     // Half a minute later it is tried with some more, and looks go on as ever.
     let seen = actions(&mut core, now + Duration::from_secs(29), Stamp::from_millis(91_000));
@@ -106,7 +106,7 @@ fn what_there_were_too_many_of_is_told_by_the_looks() {
             assert_eq!((requests, tasks), (10_000, 40));
         } else {
             assert_eq!((requests, tasks), (1_000, 1_000), "the floor: next to nothing had been sent");
-            let paused = core.pause().map(|(until, _)| until);
+            let paused = core.pause(later).map(|(until, _)| until);
             assert_eq!(paused, Some(later + Duration::from_secs(9)));
             assert_eq!(actions(&mut core, later, later + Duration::from_secs(8)), []);
         }
