@@ -8,7 +8,7 @@ use batchveo::job::{Attempt, SampleId, Stamp, Usd};
 use batchveo::schedule::gate::Gate;
 use batchveo::schedule::{Action, Before, Config, Entry, Event, Schedule, Step};
 
-use crate::{Story, config, service};
+use crate::{BATCH, Story, config, service};
 
 /// An answer on its way.
 #[derive(Clone, Copy)]
@@ -27,6 +27,7 @@ pub(crate) fn run(rows: i64) -> Story {
         Schedule::new(config, Gate::new(config.limits.requests_per_minute, now), Before::default(), now);
     let mut answers = VecDeque::new();
     let mut looks = vec![0_u64; usize::try_from(rows).expect("few rows") + 1];
+    let mut batch = Vec::with_capacity(2 * BATCH);
     let mut next_row = 1;
     let mut story = Story::default();
     loop {
@@ -57,14 +58,18 @@ pub(crate) fn run(rows: i64) -> Story {
                 | Action::ForgetLink { .. },
             ) => unreachable!("nothing fails here"),
             Step::Finished => {
-                story.write(core.take_changes());
+                core.take_changes(&mut batch);
+                story.write(&mut batch);
                 story.lasted = now;
                 return story;
             }
             Step::WakeAt(at) => at,
             Step::Wait => Stamp::NEVER,
         };
-        story.write(core.take_changes());
+        core.take_changes(&mut batch);
+        if batch.len() >= BATCH {
+            story.write(&mut batch);
+        }
         now = answers.front().map_or(wake_at, |answer: &Answer| answer.at.min(wake_at));
         assert!(now < Stamp::NEVER, "nothing is on its way");
         while let Some(Answer { sample, look, .. }) = answers.pop_front_if(|answer| answer.at <= now) {

@@ -25,7 +25,6 @@ mod task_per_row;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::vec::Drain;
 
 use batchveo::job::Stamp;
 use batchveo::schedule::cadence::Cadence;
@@ -33,6 +32,9 @@ use batchveo::schedule::{Change, Config};
 use criterion::{Criterion, Throughput, criterion_group};
 
 const ROWS: i64 = 20_000;
+
+/// So many changes are written at once, or some more.
+const BATCH: usize = 100;
 
 /// Turns of each side for the ratio.
 const TURNS: usize = 40;
@@ -50,9 +52,9 @@ struct Story {
 
 impl Story {
     /// Takes changes as a writer would.
-    fn write(&mut self, changes: Drain<'_, Change>) {
-        self.changes += changes.len();
-        changes.for_each(|change| drop(black_box(change)));
+    fn write(&mut self, batch: &mut Vec<Change>) {
+        self.changes += batch.len();
+        batch.drain(..).for_each(|change| drop(black_box(change)));
     }
 }
 

@@ -23,10 +23,7 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Story, config, service};
-
-/// So many changes are written at once.
-const BATCH: usize = 100;
+use crate::{BATCH, Story, config, service};
 
 /// What tasks share.
 struct World {
@@ -125,13 +122,13 @@ impl World {
         let (changes, story) = &mut *self.changes.lock().expect("nobody panics");
         changes.push(Change { sample, at, transition });
         if changes.len() == BATCH {
-            story.write(changes.drain(..));
+            story.write(changes);
         }
     }
 
     fn story(&self) -> Story {
         let (changes, story) = &mut *self.changes.lock().expect("nobody panics");
-        story.write(changes.drain(..));
+        story.write(changes);
         story.answers = self.answers.load(Ordering::Relaxed);
         story.lasted = Stamp::from(now().duration_since(self.began));
         *story

@@ -89,7 +89,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
 
     /// Names on the log the tasks that were bought after the last commit, when there will be no other.
     pub(super) fn tell_unwritten(&mut self) {
-        self.commits.batch.extend(self.schedule.take_changes());
+        self.schedule.take_changes(&mut self.commits.batch);
         tell_what_is_lost(&self.commits.batch);
     }
 

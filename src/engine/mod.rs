@@ -380,7 +380,7 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
     }
 
     fn decided(&mut self, decided: Decided) -> Decided {
-        self.commits.batch.extend(self.schedule.take_changes());
+        self.schedule.take_changes(&mut self.commits.batch);
         decided
     }
 

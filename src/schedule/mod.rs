@@ -36,7 +36,6 @@ mod transitions;
 mod trouble;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::vec::Drain;
 
 pub use callbacks::Heard;
 pub use config::*;
@@ -278,10 +277,10 @@ impl Schedule {
         }
     }
 
-    /// What must be durable since the last call, in order. Submissions that [`Schedule::poll`]
-    /// asked for meanwhile may be sent once this is.
-    pub fn take_changes(&mut self) -> Drain<'_, Change> {
-        self.changes.drain(..)
+    /// Adds to `batch` what must be durable since the last call, in order. Submissions that
+    /// [`Schedule::poll`] asked for meanwhile may be sent once this is.
+    pub fn take_changes(&mut self, batch: &mut Vec<Change>) {
+        batch.append(&mut self.changes);
     }
 
     /// Why nothing more is bought, if so.

@@ -122,6 +122,7 @@ impl Timers {
             } else {
                 return;
             }
+            self.near.reverse();
             self.near.sort_unstable();
         }
     }

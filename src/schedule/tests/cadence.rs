@@ -94,7 +94,7 @@ fn run_tasks(config: Config, lengths: &[f64], at_once: bool) -> Story {
                     };
                     core.handle(Event::Polled { sample, answer }, at).unwrap();
                 }
-                core.take_changes();
+                drop(taken_changes(&mut core));
             }
         }
     }

@@ -31,7 +31,7 @@ fn submitting() -> Schedule {
 fn running() -> Schedule {
     let mut core = submitting();
     accept(&mut core, 1, SECONDS(1));
-    core.take_changes();
+    taken_changes(&mut core);
     core
 }
 
@@ -51,7 +51,7 @@ fn looks(core: &mut Schedule, from: u64, until: u64) -> Vec<u64> {
 }
 
 fn steps(core: &mut Schedule) -> Vec<Transition> {
-    core.take_changes().map(|change| change.transition).collect()
+    taken_changes(core).into_iter().map(|change| change.transition).collect()
 }
 
 fn is_success(step: &Transition) -> bool {

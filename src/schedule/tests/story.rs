@@ -288,7 +288,7 @@ impl<'a> World<'a> {
     fn call(&mut self, sample: SampleId, attempt: Attempt, task: TaskId) {
         let answer = self.end_of(&task);
         let mut heard = self.core.hear(sample, attempt, Some(task.clone()), answer.clone(), self.now);
-        self.uncommitted.extend(self.core.take_changes());
+        self.core.take_changes(&mut self.uncommitted);
         let stored = &self.rows[&sample];
         if heard == Heard::Elsewhere && stored.attempts == attempt.0 {
             let durable = self.uncommitted.iter().all(|change| change.sample != sample);
@@ -324,10 +324,10 @@ impl<'a> World<'a> {
             3 => (attempts, None, Polled::Unclear(failure(FailureKind::Transient))),
             _ => (attempts - 1, Some(stranger), Polled::Succeeded(video)),
         };
-        let before: Vec<_> = self.core.take_changes().collect();
+        let before = taken_changes(&mut self.core);
         let heard = self.core.hear(sample, Attempt(attempt), task, answer, self.now);
         assert!(!matches!(heard, Heard::Ended | Heard::Settled | Heard::Kept), "{heard:?}");
-        assert_eq!(self.core.take_changes().len(), 0, "a sample changes on the word of an odd callback");
+        assert_eq!(taken_changes(&mut self.core), [], "a sample changes on the word of an odd callback");
         self.uncommitted.extend(before);
         *self.heard.entry(heard).or_default() += 1;
     }
@@ -414,7 +414,7 @@ impl<'a> World<'a> {
                     self.core.handle(Event::SlotsReclaimed(taken), self.now).unwrap();
                 }
                 step @ (Step::WakeAt(_) | Step::Wait | Step::Finished) => {
-                    self.uncommitted.extend(self.core.take_changes());
+                    self.core.take_changes(&mut self.uncommitted);
                     if !self.uncommitted.is_empty() {
                         if self.choices.one_in(61) {
                             self.crash();
@@ -435,7 +435,7 @@ impl<'a> World<'a> {
                     self.pass_time(&step);
                 }
             }
-            self.uncommitted.extend(self.core.take_changes());
+            self.core.take_changes(&mut self.uncommitted);
         }
         panic!("the story does not end: {:?}", self.core);
     }
@@ -477,7 +477,7 @@ impl<'a> World<'a> {
         {
             self.call(sample, attempt, task);
         }
-        self.uncommitted.extend(self.core.take_changes());
+        self.core.take_changes(&mut self.uncommitted);
         let due: Vec<_> = self.callbacks.extract_if(.., |(at, ..)| *at <= self.now).collect();
         for (_, entry, task) in due {
             let known = matches!(self.rows[&entry.sample].row, Row::Ended { status: Status::Unknown, .. });

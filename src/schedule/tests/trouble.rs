@@ -276,7 +276,7 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
                 }
             }
             let is_end = |change: &Change| matches!(change.transition, Transition::Ended { .. });
-            ended.extend(core.take_changes().filter(is_end));
+            ended.extend(taken_changes(&mut core).into_iter().filter(is_end));
         }
         assert_eq!(!ended.is_empty(), lost);
         assert_eq!(matches!(core.halt(), Some(Halt::TasksVanish(_))), !lost);
