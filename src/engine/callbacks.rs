@@ -18,7 +18,7 @@ use crate::event::{self, EventSink, RunEvent};
 use crate::generation::PriceList;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 use crate::schedule::{Entry, Event, Halt, Heard, Restored, Stored};
-use crate::store::{GivenUp, LookUp, StoreError, Unsettled};
+use crate::store::{GivenUp, LookUp, StoreError, TakenFor, Unsettled};
 
 /// Ends found by looks, and no callback ever, after which that is told: by chance, or because a callback
 /// takes a moment longer, a look may find some.
@@ -188,22 +188,32 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 self.heard(arrival, Heard::Nothing);
                 continue;
             };
-            let Unsettled { entry, generation, put_back, given_up } = unsettled;
+            let Unsettled { entry, generation, taken_for } = unsettled;
             settled.insert(*sample);
-            if let Some(given_up) = given_up {
-                self.made_after_all(arrival, entry, given_up, now)?;
-                continue;
-            }
+            let task = task.clone();
+            let event = match taken_for {
+                TakenFor::GivenUp(given_up) => {
+                    self.made_after_all(arrival, entry, given_up, now)?;
+                    continue;
+                }
+                // The queue has brought it meanwhile.
+                TakenFor::Refused if self.schedule.knows(*sample) => {
+                    self.called_back(arrival, now);
+                    continue;
+                }
+                TakenFor::Refused => Event::AcceptedAfterAll { entry, task: task.clone() },
+                TakenFor::PutBack => Event::TaskFound { entry, task: task.clone(), put_back: true },
+                TakenFor::Doubt => Event::TaskFound { entry, task: task.clone(), put_back: false },
+            };
             let running = self.schedule.running();
-            let task_found = Event::TaskFound { entry, task: task.clone(), put_back };
-            self.schedule.handle(task_found, now)?;
+            self.schedule.handle(event, now)?;
             // Not if it is being bought again already.
             if self.schedule.running() == running {
                 self.heard(arrival, Heard::Nothing);
                 continue;
             }
             self.generations.entry(*sample).or_insert(generation);
-            self.schedule.hear(*sample, *attempt, Some(task.clone()), answer.clone(), now);
+            self.schedule.hear(*sample, *attempt, Some(task), answer.clone(), now);
             self.heard(arrival, Heard::Settled);
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! A callback may come before the answer to its submission, twice, late, or never.
 
 use super::cadence::Told;
-use super::{Phase, Sample, Schedule, Transition};
+use super::{Entry, IllegalEvent, Phase, Sample, Schedule, Transition};
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 
@@ -24,7 +24,8 @@ pub enum Heard {
     /// There is nothing left that it could change.
     Nothing,
     /// The core does not know the sample, or that it was in doubt before it was put back: what the
-    /// state file says of it decides, see [`super::Event::TaskFound`].
+    /// state file says of it decides, see [`super::Event::TaskFound`] and
+    /// [`super::Event::AcceptedAfterAll`].
     Elsewhere,
 }
 
@@ -118,6 +119,20 @@ impl Schedule {
         self.unforeseen = self.unforeseen + cost;
         self.change(id, now, Transition::Intended(attempt));
         self.accepted(id, attempt, task, false, now);
+    }
+
+    /// The same, of a sample that is not here: the queue may bring it yet.
+    pub(super) fn accepted_unseen(
+        &mut self,
+        entry: Entry,
+        task: TaskId,
+        now: Stamp,
+    ) -> Result<(), IllegalEvent> {
+        let (id, attempt) = (entry.sample, Attempt(entry.attempts).next());
+        self.enter(entry, Phase::Ready, false, "accepted after all")?;
+        self.came_back.insert(id);
+        self.accepted_after_all(id, attempt, task, now);
+        Ok(())
     }
 
     /// The task that this sample's submission was answered with or that calls back for it, if it is known.

@@ -105,6 +105,14 @@ pub enum Event {
         /// Whether it was put back, to be bought again.
         put_back: bool,
     },
+    /// A callback named the task of a submission that was answered with a refusal, of a sample that the
+    /// queue has not brought. The shell has looked the sample up: it waits to be bought.
+    AcceptedAfterAll {
+        /// The sample, as the state file has it; its `attempts` does not count the submission.
+        entry: Entry,
+        /// The task's name.
+        task: TaskId,
+    },
     /// A look at the balance was answered.
     Balance(Balance),
     /// The link to a video is dead and is to be asked for again; one at a time for each sample.

@@ -35,6 +35,7 @@ impl Schedule {
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
+            Event::AcceptedAfterAll { entry, task } => self.accepted_unseen(entry, task, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::LinkWanted { sample, task } => self.link_wanted(sample, task)?,
             Event::LinkSeen { sample, answer } => self.link_seen(sample, &answer, now)?,

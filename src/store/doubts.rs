@@ -48,10 +48,21 @@ pub struct Unsettled {
     pub entry: Entry,
     /// What it asks for.
     pub generation: Generation,
-    /// Whether it was put back, to be bought again.
-    pub put_back: bool,
-    /// What was given up on, if it was.
-    pub given_up: Option<GivenUp>,
+    /// What the state file takes the submission for.
+    pub taken_for: TakenFor,
+}
+
+/// What the state file takes a submission for that a callback is to settle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenFor {
+    /// It may have been accepted.
+    Doubt,
+    /// The same, and its sample was put back, to be bought again.
+    PutBack,
+    /// It was answered with a refusal: its sample waits to be bought.
+    Refused,
+    /// Its task timed out or was lost.
+    GivenUp(GivenUp),
 }
 
 /// A task that timed out or was lost.
@@ -107,7 +118,10 @@ impl Store {
     }
 
     /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated,
-    /// or its task was given up on.
+    /// or was refused, or its task was given up on.
+    ///
+    /// That it was sent at all is for the caller to know: a sample that waits to be bought does not tell
+    /// whether it was refused before.
     ///
     /// # Errors
     ///
@@ -120,10 +134,13 @@ impl Store {
     ) -> Result<Option<Unsettled>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT s.idx, s.state, s.removed, s.paid_retries, s.not_before, r.generation,
-                 s.task, s.accepted
+                 s.task, s.accepted, s.attempts
              FROM samples s JOIN rows r ON r.position = s.row
-             WHERE s.id = ?1 AND s.attempt = ?2 AND s.attempts = ?2
-                 AND (s.state IN ('unknown', 'timed_out', 'lost') OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)",
+             WHERE s.id = ?1 AND (
+                 s.attempt = ?2 AND s.attempts = ?2 AND (
+                     s.state IN ('unknown', 'timed_out', 'lost')
+                     OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)
+                 OR s.state = 'ready' AND s.attempts = ?2 - 1 AND s.removed = 0)",
         )?;
         let mut rows = statement.query(params![sample.0, attempt.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -134,21 +151,30 @@ impl Store {
         let entry = Entry {
             sample,
             kind: generation.kind(),
-            attempts: attempt.0,
+            attempts: row.get(8)?,
             paid_retries: if removed { u32::MAX } else { row.get(3)? },
             price: prices.of(generation.draft().mode),
             not_before: stamp(row.get(4)?),
         };
         let state: State = row.get(1)?;
-        let given_up = if matches!(state, State::TimedOut | State::Lost) {
-            let task = row.get::<_, Option<String>>(6)?.as_deref().and_then(TaskId::new);
-            let Some(task) = task else { return Ok(None) };
-            let accepted = stamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default());
-            Some(GivenUp { status: state.status(), task, accepted })
-        } else {
-            None
+        let taken_for = match state {
+            State::TimedOut | State::Lost => {
+                let task = row.get::<_, Option<String>>(6)?.as_deref().and_then(TaskId::new);
+                let Some(task) = task else { return Ok(None) };
+                let accepted = stamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default());
+                TakenFor::GivenUp(GivenUp { status: state.status(), task, accepted })
+            }
+            State::Ready if entry.attempts < attempt.0 => TakenFor::Refused,
+            State::Ready => TakenFor::PutBack,
+            State::Unknown => TakenFor::Doubt,
+            State::Submitting
+            | State::Running
+            | State::Succeeded
+            | State::Failed
+            | State::Rejected
+            | State::Invalid => return Ok(None),
         };
-        Ok(Some(Unsettled { entry, generation, put_back: state == State::Ready, given_up }))
+        Ok(Some(Unsettled { entry, generation, taken_for }))
     }
 
     /// How many submissions have no answer, of a run that goes on or was killed.

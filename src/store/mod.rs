@@ -49,7 +49,7 @@ pub use account::{AccountError, Claim, Holder, Part, account_folder};
 pub use asked::{Asked, Names, Uses};
 pub use columns::Cells;
 pub use cursor::Cursor;
-pub use doubts::{Doubt, Doubts, GivenUp, Unsettled};
+pub use doubts::{Doubt, Doubts, GivenUp, TakenFor, Unsettled};
 pub use error::StoreError;
 pub use files::{DestinationCount, Files, Note, NoteOf, SavedFile, Standing, ToSave, UnsavedLinks};
 pub use images::ImageUse;

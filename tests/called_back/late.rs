@@ -1,6 +1,7 @@
 //! Callbacks of samples that no run has in flight any more: what the state file says of them decides.
 
 use std::future::pending;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,14 +23,15 @@ use futures::StreamExt as _;
 
 use super::support::Folder;
 
-/// A service that accepts a prompt of `lost` and denies it later, never makes one of `slow`, and answers
-/// one of `doubt` with nothing that can be read.
+/// A service that accepts a prompt of `lost` and denies it later, never makes one of `slow`, answers
+/// one of `doubt` with nothing that can be read, and must not be asked for one of `bought`.
 struct Forgetful;
 
 impl VideoApi for Forgetful {
     async fn submit(&self, generation: Generation, _: Option<CallbackUrl>) -> Submitted {
         match generation.draft().prompt.as_str() {
             "doubt" => Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "the connection broke")),
+            "bought" => panic!("bought again"),
             prompt => Submitted::Accepted(TaskId::new(prompt).unwrap()),
         }
     }
@@ -54,7 +56,7 @@ fn open(state: &Path, sheet: &Path, birth: UnixMillis) -> Batch {
     batch
 }
 
-async fn run(folder: &Folder, birth: UnixMillis, arrivals: Vec<Arrival>) -> Finished {
+async fn run(folder: &Folder, birth: UnixMillis, config: Config, arrivals: Vec<Arrival>) -> Finished {
     let batch = open(&folder.path("p.db"), &folder.path("p.csv"), birth);
     let clock = Clock::virtual_from(batch.stamp_at(birth).unwrap());
     let callbacks = Callbacks {
@@ -65,7 +67,7 @@ async fn run(folder: &Folder, birth: UnixMillis, arrivals: Vec<Arrival>) -> Fini
     let run = Run {
         gate: Gate::new(Limits::DOCUMENTED.requests_per_minute, clock.now()),
         clock,
-        config: Config { called_back: true, ..Config::default() },
+        config: Config { called_back: true, ..config },
         selection: Selection::default(),
         prices: PriceList::VENDOR,
         results: folder.path("p.results.csv"),
@@ -92,7 +94,7 @@ async fn what_was_given_up_on_is_made_after_all_and_a_second_callback_is_heard_a
     let folder = Folder::new();
     folder.write("p.csv", "prompt,mode\nlost,fast\nslow,fast\ndoubt,fast\n");
     let birth = 1_800_000_000_000;
-    let finished = run(&folder, UnixMillis(birth), Vec::new()).await;
+    let finished = run(&folder, UnixMillis(birth), Config::default(), Vec::new()).await;
     let count = |finished: &Finished, status| finished.progress.tally.count(status);
     let stand = [Status::Lost, Status::TimedOut, Status::Unknown].map(|status| count(&finished, status));
     assert_eq!(stand, [1, 1, 1], "{finished:?}");
@@ -107,16 +109,34 @@ async fn what_was_given_up_on_is_made_after_all_and_a_second_callback_is_heard_a
         call(3, "found", Polled::SucceededWithoutUrl),
         call(3, "found", made("found")),
     ];
-    let finished = run(&folder, UnixMillis(birth + 86_400_000), arrivals).await;
+    let finished = run(&folder, UnixMillis(birth + 86_400_000), Config::default(), arrivals).await;
     assert_eq!((count(&finished, Status::Lost), count(&finished, Status::Succeeded)), (1, 1), "{finished:?}");
     drop(finished);
 
     let arrivals = vec![call(1, "lost", made("lost")), call(2, "slow", made("slow"))];
-    let finished = run(&folder, UnixMillis(birth + 2 * 86_400_000), arrivals).await;
+    let finished = run(&folder, UnixMillis(birth + 2 * 86_400_000), Config::default(), arrivals).await;
     assert_eq!(count(&finished, Status::Succeeded), 3, "{finished:?}");
     assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(3), "each bought once");
     let rows = folder.results("p.results.csv");
     let seen: Vec<_> = rows.iter().map(|row| (row["status"].as_str(), row["task_id"].as_str())).collect();
     assert_eq!(seen, [("succeeded", "lost"), ("succeeded", "slow"), ("succeeded", "found")]);
     assert!(rows.iter().all(|row| row["error_code"].is_empty() && !row["video_url"].is_empty()), "{rows:?}");
+}
+
+/// Of an earlier run, that is, whose submission was answered with a refusal: the row waits, and cannot be
+/// submitted while another has the only slot.
+#[tokio::test]
+async fn what_was_refused_and_calls_back_is_not_bought_again() {
+    let folder = Folder::new();
+    folder.write("p.csv", "prompt,mode\nslow,fast\nbought,fast\n");
+    let birth = UnixMillis(1_800_000_000_000);
+    let limits = Limits { concurrent_tasks: NonZeroU32::MIN, ..Limits::DOCUMENTED };
+    let config = Config { limits, ..Config::default() };
+    let finished = run(&folder, birth, config, vec![call(2, "t2", made("t2"))]).await;
+    let count = |status| finished.progress.tally.count(status);
+    assert_eq!((count(Status::TimedOut), count(Status::Succeeded)), (1, 1), "{finished:?}");
+    assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(2), "each bought once");
+    let rows = folder.results("p.results.csv");
+    assert_eq!((rows[1]["status"].as_str(), rows[1]["task_id"].as_str()), ("succeeded", "t2"), "{rows:?}");
+    assert_eq!(rows[1]["attempts"], "1");
 }

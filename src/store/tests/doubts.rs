@@ -190,26 +190,33 @@ fn what_is_only_proposed_is_forgotten_and_a_selection_leaves_others_alone() {
 }
 
 #[test]
-fn a_callback_finds_what_is_in_doubt_or_put_back_from_it() {
+fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_waits_to_be_bought() {
     let first = Attempt(1);
     let of = |store: &Store, sample| store.unsettled(SampleId(sample), first, PRICES).unwrap();
+    let put_back = |store: &Store| of(store, 1).is_some_and(|found| found.taken_for == TakenFor::PutBack);
     for state in State::ALL.into_iter().filter(|state| *state != State::Invalid) {
         let mut store = with(&[("x", "a", 1)]);
         bring(&mut store, 1, state);
         let found = of(&store, 1);
         let given_up = matches!(state, State::TimedOut | State::Lost);
-        assert_eq!(found.is_some(), state == State::Unknown || given_up, "{state}");
-        let Some(Unsettled { entry, generation, put_back, given_up: as_what }) = found else { continue };
-        assert_eq!(as_what.map(|given_up| given_up.status), given_up.then(|| state.status()));
-        if given_up {
+        let waits = state == State::Ready;
+        assert_eq!(found.is_some(), waits || state == State::Unknown || given_up, "{state}");
+        let Some(Unsettled { entry, generation, taken_for }) = found else { continue };
+        if waits {
+            assert_eq!((entry.sample, entry.attempts, taken_for), (SampleId(1), 0, TakenFor::Refused));
+            assert_eq!(store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap(), None, "nobody sent it");
             continue;
         }
-        assert_eq!((entry.sample, entry.attempts, put_back), (SampleId(1), 1, false));
+        if given_up {
+            assert!(matches!(taken_for, TakenFor::GivenUp(as_what) if as_what.status == state.status()));
+            continue;
+        }
+        assert_eq!((entry.sample, entry.attempts, taken_for), (SampleId(1), 1, TakenFor::Doubt));
         assert_eq!(entry.price, PRICES.of(generation.draft().mode));
         assert_eq!(store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap(), None, "another attempt");
         assert_eq!(of(&store, 2), None, "no such sample");
         store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
-        assert!(of(&store, 1).is_some_and(|found| found.put_back));
+        assert!(put_back(&store));
         let task = TaskId::new("found").unwrap();
         let step = Transition::Found { task, attempt: first, put_back: true };
         store.commit(&[change(1, 200, step)]).unwrap();
@@ -222,5 +229,12 @@ fn a_callback_finds_what_is_in_doubt_or_put_back_from_it() {
     store.commit(&[change(1, 200, intended(2))]).unwrap();
     assert_eq!(of(&store, 1), None);
     store.commit(&[change(1, 201, Transition::Retracted)]).unwrap();
-    assert!(of(&store, 1).is_some_and(|found| found.put_back), "not accepted, and so not bought again");
+    assert!(put_back(&store), "not accepted, and so not bought again");
+    let second = store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap().unwrap();
+    assert_eq!((second.entry.attempts, second.taken_for), (1, TakenFor::Refused));
+    // It can be bought by what the core says of it then.
+    let task = TaskId::new("after all").unwrap();
+    let accepted = Transition::Accepted { task, attempt: Attempt(2), cost: Usd::from_cents(20) };
+    store.commit(&[change(1, 300, intended(2)), change(1, 300, accepted)]).unwrap();
+    store.agree().unwrap();
 }
