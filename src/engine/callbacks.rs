@@ -122,7 +122,7 @@ impl Ear {
         self.committing.drain(..).for_each(Receipt::settle);
     }
 
-    /// A submission was answered.
+    /// A submission was answered, or is not sent.
     pub(super) fn answered(&mut self, sample: SampleId) {
         self.waiting.extend(self.early.remove(&sample).into_iter().flatten());
     }
@@ -191,22 +191,22 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             let Unsettled { entry, generation, taken_for } = unsettled;
             settled.insert(*sample);
             let task = task.clone();
-            let event = match taken_for {
+            let put_back = match taken_for {
                 TakenFor::GivenUp(given_up) => {
                     self.made_after_all(arrival, entry, given_up, now)?;
                     continue;
                 }
-                // The queue has brought it meanwhile.
-                TakenFor::Refused if self.schedule.knows(*sample) => {
-                    self.called_back(arrival, now);
+                TakenFor::Refused => {
+                    self.generations.entry(*sample).or_insert(generation);
+                    let heard = self.schedule.hear_refused(entry, task, answer.clone(), now);
+                    self.heard(arrival, heard);
                     continue;
                 }
-                TakenFor::Refused => Event::AcceptedAfterAll { entry, task: task.clone() },
-                TakenFor::PutBack => Event::TaskFound { entry, task: task.clone(), put_back: true },
-                TakenFor::Doubt => Event::TaskFound { entry, task: task.clone(), put_back: false },
+                TakenFor::PutBack => true,
+                TakenFor::Doubt => false,
             };
             let running = self.schedule.running();
-            self.schedule.handle(event, now)?;
+            self.schedule.handle(Event::TaskFound { entry, task: task.clone(), put_back }, now)?;
             // Not if it is being bought again already.
             if self.schedule.running() == running {
                 self.heard(arrival, Heard::Nothing);

@@ -128,7 +128,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                 "commits to the state file take so long that permits to send grow stale: is its disk slow?"
             );
         }
-        if stale || self.schedule.halt().is_some() {
+        if stale || !self.schedule.may_send(sample) {
+            self.ear.answered(sample);
             self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
             return Ok(());
         }

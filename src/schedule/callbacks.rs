@@ -2,11 +2,11 @@
 //!
 //! The shell has made sure that it comes from an address which only this attempt has given away. So it
 //! is as good as the answer to a look, if it names the attempt's own task and its end. Anything else
-//! about it is odd and leads to a look at most: a sample never changes on the word of an odd callback.
+//! about it is odd and leads to a look at most: no task ends on the word of an odd callback.
 //! A callback may come before the answer to its submission, twice, late, or never.
 
 use super::cadence::Told;
-use super::{Entry, IllegalEvent, Phase, Sample, Schedule, Transition};
+use super::{Entry, Phase, Sample, Schedule, Transition};
 use crate::api::Polled;
 use crate::job::{Attempt, SampleId, Stamp, TaskId};
 
@@ -24,8 +24,7 @@ pub enum Heard {
     /// There is nothing left that it could change.
     Nothing,
     /// The core does not know the sample, or that it was in doubt before it was put back: what the
-    /// state file says of it decides, see [`super::Event::TaskFound`] and
-    /// [`super::Event::AcceptedAfterAll`].
+    /// state file says of it decides, see [`super::Event::TaskFound`] and [`Schedule::hear_refused`].
     Elsewhere,
 }
 
@@ -94,6 +93,17 @@ impl Schedule {
         heard
     }
 
+    /// The same, of a submission that the state file takes for refused. The queue need not have brought its
+    /// sample: `entry` is as the state file has it, and its attempts do not count the submission.
+    pub fn hear_refused(&mut self, entry: Entry, task: TaskId, answer: Polled, now: Stamp) -> Heard {
+        let (id, attempt) = (entry.sample, Attempt(entry.attempts).next());
+        if !self.knows(id) {
+            self.came_back.insert(id);
+            self.place(entry, Phase::Ready, false);
+        }
+        self.hear(id, attempt, Some(task), answer, now)
+    }
+
     /// Keeps what came before the answer to its submission. Of several, the first that tells an end
     /// counts.
     fn keep(&mut self, id: SampleId, task: TaskId, answer: Polled) -> Heard {
@@ -121,18 +131,11 @@ impl Schedule {
         self.accepted(id, attempt, task, false, now);
     }
 
-    /// The same, of a sample that is not here: the queue may bring it yet.
-    pub(super) fn accepted_unseen(
-        &mut self,
-        entry: Entry,
-        task: TaskId,
-        now: Stamp,
-    ) -> Result<(), IllegalEvent> {
-        let (id, attempt) = (entry.sample, Attempt(entry.attempts).next());
-        self.enter(entry, Phase::Ready, false, "accepted after all")?;
-        self.came_back.insert(id);
-        self.accepted_after_all(id, attempt, task, now);
-        Ok(())
+    /// Whether a submission that [`Schedule::poll`] asked for may still be sent: not once nothing more is
+    /// bought, nor where its address has called, because the same attempt was sent before.
+    #[must_use]
+    pub fn may_send(&self, id: SampleId) -> bool {
+        self.halt.is_none() && !self.early.contains_key(&id)
     }
 
     /// The task that this sample's submission was answered with or that calls back for it, if it is known.

@@ -141,8 +141,8 @@ pub struct Schedule {
     gate: Gate,
     began: Stamp,
     samples: SampleMap<Sample>,
-    /// Samples whose tasks came back from the state file. Should one become ready again, the queue
-    /// may bring it a second time.
+    /// Samples whose tasks came back from the state file, or were named by a callback. The queue may bring
+    /// one all the same, or a second time should it become ready again.
     came_back: SampleSet,
     /// Ready samples that hold a slot, next first.
     ready: VecDeque<SampleId>,

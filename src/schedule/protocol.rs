@@ -81,7 +81,8 @@ pub enum Event {
         /// What it came to.
         answer: Submitted,
     },
-    /// A submission was surely never sent, because its permit had gone stale.
+    /// A submission was surely never sent: its permit had gone stale, nothing more is bought, or its
+    /// address has called already.
     NotSent {
         /// Whose.
         sample: SampleId,
@@ -104,14 +105,6 @@ pub enum Event {
         task: TaskId,
         /// Whether it was put back, to be bought again.
         put_back: bool,
-    },
-    /// A callback named the task of a submission that was answered with a refusal, of a sample that the
-    /// queue has not brought. The shell has looked the sample up: it waits to be bought.
-    AcceptedAfterAll {
-        /// The sample, as the state file has it; its `attempts` does not count the submission.
-        entry: Entry,
-        /// The task's name.
-        task: TaskId,
     },
     /// A look at the balance was answered.
     Balance(Balance),

@@ -122,6 +122,7 @@ impl Timers {
             } else {
                 return;
             }
+            // Set in about this order, and to be taken from the other end.
             self.near.reverse();
             self.near.sort_unstable();
         }

@@ -29,13 +29,18 @@ impl Schedule {
             Event::Submitted { sample, attempt, answer } => self.submitted(sample, attempt, answer, now)?,
             Event::NotSent { sample, attempt } => {
                 let permit = self.end_submission(sample, attempt, "not sent")?;
-                self.early.remove(&sample);
                 self.trial_may_go_again(permit);
-                self.retract(sample, now);
+                match self.early.remove(&sample) {
+                    // What went to its address before was answered with a refusal, and accepted.
+                    Some(early) => {
+                        self.accepted(sample, attempt, early.task.clone(), false, now);
+                        self.hear_kept(sample, early, now);
+                    }
+                    None => self.retract(sample, now),
+                }
             }
             Event::Polled { sample, answer } => self.polled(sample, answer, now)?,
             Event::TaskFound { entry, task, put_back } => self.task_found(entry, task, put_back, now)?,
-            Event::AcceptedAfterAll { entry, task } => self.accepted_unseen(entry, task, now)?,
             Event::Balance(balance) => self.probed(balance, now),
             Event::LinkWanted { sample, task } => self.link_wanted(sample, task)?,
             Event::LinkSeen { sample, answer } => self.link_seen(sample, &answer, now)?,
@@ -312,14 +317,20 @@ impl Schedule {
         holds_slot: bool,
         event: &'static str,
     ) -> Result<(), IllegalEvent> {
-        let Entry { sample, kind, attempts, paid_retries, price, .. } = entry;
+        let sample = entry.sample;
         if let Some(there) = self.samples.get(&sample) {
             return Err(IllegalEvent { sample, event, state: there.phase.name() });
         }
+        self.place(entry, phase, holds_slot);
+        Ok(())
+    }
+
+    /// Takes in a sample that is not here.
+    pub(super) fn place(&mut self, entry: Entry, phase: Phase, holds_slot: bool) {
+        let Entry { sample, kind, attempts, paid_retries, price, .. } = entry;
         self.held += u32::from(holds_slot);
         let timer = super::Token::default();
         self.samples.insert(sample, Sample { kind, attempts, paid_retries, price, holds_slot, phase, timer });
-        Ok(())
     }
 
     /// Takes the answer to a submission off the books; gives its permit's stamp.

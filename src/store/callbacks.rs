@@ -14,7 +14,7 @@ use crate::job::SampleId;
 
 /// Samples that a callback may be about, in words of the old table of samples.
 const AWAITED: &str = "(state IN ('submitting', 'running', 'timed_out', 'unknown')
-    OR state = 'ready' AND kind = 'doubt' AND message IS NULL)";
+    OR state = 'ready' AND (attempt > attempts OR kind = 'doubt' AND message IS NULL))";
 
 /// The numbers that samples have had.
 pub(super) const MOVED: &str = "(

@@ -17,7 +17,8 @@ use crate::schedule::{Change, Transition};
 const INTEND: &str = "UPDATE samples SET state = 'submitting', attempt = ?2, submitted = ?3
      WHERE id = ?1 AND state = 'ready' AND removed = 0";
 
-const RETRACT: &str = "UPDATE samples SET state = 'ready', attempt = nullif(attempts, 0),
+/// That the attempt was made is kept: its address may still call.
+const RETRACT: &str = "UPDATE samples SET state = 'ready',
         submitted = CASE WHEN attempts = 0 THEN NULL ELSE submitted END
      WHERE id = ?1 AND state = 'submitting'";
 
@@ -28,9 +29,9 @@ const ACCEPT: &str = "UPDATE samples SET state = 'running', task = ?3, accepted 
 
 /// A doubt resolved, perhaps one that was put back to be bought again: it was counted and charged when
 /// it became one.
-const FIND: &str = "UPDATE samples SET state = 'running', task = ?3, accepted = ?4, ended = NULL,
-        created = NULL, completed = NULL, kind = NULL, code = NULL, message = NULL
-     WHERE id = ?1 AND (state = 'unknown' OR state = 'ready' AND kind = 'doubt') AND attempt = ?2";
+const FIND: &str = "UPDATE samples SET state = 'running', attempt = ?2, task = ?3, accepted = ?4,
+        ended = NULL, created = NULL, completed = NULL, kind = NULL, code = NULL, message = NULL
+     WHERE id = ?1 AND (state = 'unknown' OR state = 'ready' AND kind = 'doubt') AND attempts = ?2";
 
 const DEFER: &str = "UPDATE samples SET state = 'ready', not_before = ?2, paid_retries = ?3, ended = NULL,
         kind = ?4, code = ?5, message = ?6

@@ -59,7 +59,7 @@ pub enum TakenFor {
     Doubt,
     /// The same, and its sample was put back, to be bought again.
     PutBack,
-    /// It was answered with a refusal: its sample waits to be bought.
+    /// It was answered with a refusal, or not sent: its sample waits to be bought.
     Refused,
     /// Its task timed out or was lost.
     GivenUp(GivenUp),
@@ -120,9 +120,6 @@ impl Store {
     /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated,
     /// or was refused, or its task was given up on.
     ///
-    /// That it was sent at all is for the caller to know: a sample that waits to be bought does not tell
-    /// whether it was refused before.
-    ///
     /// # Errors
     ///
     /// When the database fails.
@@ -137,10 +134,10 @@ impl Store {
                  s.task, s.accepted, s.attempts
              FROM samples s JOIN rows r ON r.position = s.row
              WHERE s.id = ?1 AND (
-                 s.attempt = ?2 AND s.attempts = ?2 AND (
+                 s.attempts = ?2 AND (
                      s.state IN ('unknown', 'timed_out', 'lost')
                      OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)
-                 OR s.state = 'ready' AND s.attempts = ?2 - 1 AND s.removed = 0)",
+                 OR s.state = 'ready' AND s.attempt = ?2 AND s.attempts = ?2 - 1 AND s.removed = 0)",
         )?;
         let mut rows = statement.query(params![sample.0, attempt.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };

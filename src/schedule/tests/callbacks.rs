@@ -180,22 +180,32 @@ fn a_submission_that_counted_as_refused_is_not_repeated_once_its_task_calls() {
 
 #[test]
 fn what_was_refused_in_an_earlier_run_is_not_bought_once_its_task_calls() {
+    let is_bought = |core: &mut Schedule| {
+        let told = steps(core);
+        assert!(
+            matches!(&told[..], [Transition::Intended(FIRST), Transition::Accepted { task, .. }, ended]
+                if task.as_str() == "t1" && is_success(ended)),
+            "{told:?}"
+        );
+        assert_eq!((core.running(), core.slots_held(), core.spent), (0, 0, PRICE));
+        assert_eq!(core.reserved, Usd::ZERO);
+    };
+    let entry = Entry { attempts: 0, ..entry_once_submitted(ONE, Stamp::BIRTH) };
     let mut core = core(vendor());
     assert!(matches!(core.poll(SECONDS(1)), Step::Act(Action::FreeSlots(_))));
     assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Elsewhere);
-    let entry = Entry { attempts: 0, ..entry_once_submitted(ONE, Stamp::BIRTH) };
-    core.handle(Event::AcceptedAfterAll { entry, task: task("t1") }, SECONDS(1)).unwrap();
-    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Ended);
+    assert_eq!(core.hear_refused(entry, task("t1"), made(), SECONDS(1)), Heard::Settled);
     // The queue had read it before.
     core.handle(Event::Admitted(entry), SECONDS(2)).unwrap();
     assert_eq!(submits(&actions(&mut core, SECONDS(2), SECONDS(900))), []);
-    let told = steps(&mut core);
-    assert!(
-        matches!(&told[..], [Transition::Intended(FIRST), Transition::Accepted { task, .. }, ended]
-            if task.as_str() == "t1" && is_success(ended)),
-        "{told:?}"
-    );
-    assert_eq!((core.running(), core.slots_held(), core.spent), (0, 0, PRICE));
+    is_bought(&mut core);
+    // The queue has brought it while it was looked up, and its intent is on the way to the disk.
+    let mut core = submitting();
+    assert!(core.may_send(ONE));
+    assert_eq!(core.hear_refused(entry, task("t1"), made(), SECONDS(1)), Heard::Kept);
+    assert!(!core.may_send(ONE));
+    core.handle(Event::NotSent { sample: ONE, attempt: FIRST }, SECONDS(2)).unwrap();
+    is_bought(&mut core);
 }
 
 #[test]

@@ -282,3 +282,50 @@ fn one_unknown_task_is_lost_but_many_stop_the_run() {
         assert_eq!(matches!(core.halt(), Some(Halt::TasksVanish(_))), !lost);
     }
 }
+
+/// A core with fifty rows to submit.
+fn core_with_rows(config: Config) -> Schedule {
+    let mut core = core(config);
+    admit_many(&mut core, 50);
+    core
+}
+
+/// Nothing is answered any more, so that only the core's own word has it asked again.
+#[test]
+fn patience_ends_by_itself() {
+    let outage_timeout = Duration::from_mins(10);
+    let config = Config { outage_timeout, task_timeout: Duration::from_hours(9), ..vendor() };
+    let gives_up = |core: &mut Schedule, since: Stamp, now: Stamp| {
+        let ends = since + outage_timeout;
+        actions(core, now, ends.before(Duration::from_nanos(1)));
+        assert_eq!(core.halt(), None, "too early");
+        actions(core, ends.before(Duration::from_secs(1)), ends);
+        assert!(matches!(core.halt(), Some(Halt::Outage(_))), "{:?}", core.halt());
+    };
+    // Submissions are refused.
+    let mut core = core_with_rows(config);
+    let now = Stamp::from_millis(1_000);
+    assert_eq!(submits(&actions(&mut core, Stamp::BIRTH, now)).len(), 4);
+    refuse(&mut core, SampleId(1), RefusalCause::Rate, now);
+    gives_up(&mut core, now, now);
+    // Looks tell nothing.
+    let (mut core, began) = watching(config, 1, 0);
+    core.handle(Event::QueueEnded, began).unwrap();
+    let now = Stamp::from_millis(100_000);
+    assert_eq!(actions(&mut core, began, now).len(), 1);
+    let answer = Polled::Unclear(failure(FailureKind::Transient));
+    core.handle(Event::Polled { sample: SampleId(1), answer }, now).unwrap();
+    gives_up(&mut core, now, now);
+    // The service is away.
+    let mut core = core_with_rows(config);
+    let mut now = Stamp::BIRTH;
+    while core.outage.is_none() {
+        now = now + Duration::from_secs(1);
+        for id in submits(&actions(&mut core, now, now + Duration::from_millis(900))) {
+            let answer = Submitted::InDoubt(failure(FailureKind::Doubt));
+            core.handle(Event::Submitted { sample: id, attempt: Attempt(1), answer }, now).unwrap();
+        }
+    }
+    let since = core.troubled_since.unwrap();
+    gives_up(&mut core, since, now);
+}

@@ -190,7 +190,7 @@ fn what_is_only_proposed_is_forgotten_and_a_selection_leaves_others_alone() {
 }
 
 #[test]
-fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_waits_to_be_bought() {
+fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_was_refused() {
     let first = Attempt(1);
     let of = |store: &Store, sample| store.unsettled(SampleId(sample), first, PRICES).unwrap();
     let put_back = |store: &Store| of(store, 1).is_some_and(|found| found.taken_for == TakenFor::PutBack);
@@ -199,14 +199,8 @@ fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_waits_to_be_bought()
         bring(&mut store, 1, state);
         let found = of(&store, 1);
         let given_up = matches!(state, State::TimedOut | State::Lost);
-        let waits = state == State::Ready;
-        assert_eq!(found.is_some(), waits || state == State::Unknown || given_up, "{state}");
+        assert_eq!(found.is_some(), state == State::Unknown || given_up, "{state}");
         let Some(Unsettled { entry, generation, taken_for }) = found else { continue };
-        if waits {
-            assert_eq!((entry.sample, entry.attempts, taken_for), (SampleId(1), 0, TakenFor::Refused));
-            assert_eq!(store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap(), None, "nobody sent it");
-            continue;
-        }
         if given_up {
             assert!(matches!(taken_for, TakenFor::GivenUp(as_what) if as_what.status == state.status()));
             continue;
@@ -230,6 +224,7 @@ fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_waits_to_be_bought()
     assert_eq!(of(&store, 1), None);
     store.commit(&[change(1, 201, Transition::Retracted)]).unwrap();
     assert!(put_back(&store), "not accepted, and so not bought again");
+    assert_eq!(store.unsettled(SampleId(1), Attempt(3), PRICES).unwrap(), None, "nobody sent that");
     let second = store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap().unwrap();
     assert_eq!((second.entry.attempts, second.taken_for), (1, TakenFor::Refused));
     // It can be bought by what the core says of it then.
@@ -237,4 +232,14 @@ fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_waits_to_be_bought()
     let accepted = Transition::Accepted { task, attempt: Attempt(2), cost: Usd::from_cents(20) };
     store.commit(&[change(1, 300, intended(2)), change(1, 300, accepted)]).unwrap();
     store.agree().unwrap();
+    // The first is found after the second was refused.
+    let mut store = with(&[("x", "a", 1)]);
+    doubt(&mut store, 1, 5);
+    store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
+    store.commit(&[change(1, 200, intended(2)), change(1, 201, Transition::Retracted)]).unwrap();
+    let task = TaskId::new("found").unwrap();
+    let found = Transition::Found { task, attempt: first, put_back: true };
+    store.commit(&[change(1, 202, found)]).unwrap();
+    store.agree().unwrap();
+    assert_eq!(store.unsettled(SampleId(1), Attempt(2), PRICES).unwrap(), None, "not to be bought");
 }
