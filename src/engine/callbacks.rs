@@ -202,7 +202,10 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                     self.heard(arrival, heard);
                     continue;
                 }
-                TakenFor::PutBack => true,
+                TakenFor::PutBack => {
+                    self.take_back(*sample, now)?;
+                    true
+                }
                 TakenFor::Doubt => false,
             };
             let running = self.schedule.running();

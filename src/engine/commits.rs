@@ -93,8 +93,8 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
         tell_what_is_lost(&self.commits.batch);
     }
 
-    /// What is durable now: tells it, and sends the submissions that waited for it.
-    pub(super) fn committed(&mut self, changes: &[Change]) -> Result<(), EngineError> {
+    /// What is durable now: tells it.
+    pub(super) fn committed(&mut self, changes: &[Change]) {
         self.ear.committed();
         for change in changes {
             self.books.changed(change);
@@ -105,8 +105,24 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
             self.tell(&RunEvent::Changed(change));
         }
         self.forget_requests();
+    }
+
+    /// Sends the submissions that waited for the commit that has ended.
+    pub(super) fn send_what_waited(&mut self) -> Result<(), EngineError> {
         for intent in std::mem::take(&mut self.commits.awaiting) {
             self.send(intent)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back the intent to submit this sample again, if it has not been sent.
+    pub(super) fn take_back(&mut self, sample: SampleId, now: Stamp) -> Result<(), EngineError> {
+        let Commits { intents, awaiting, .. } = &mut self.commits;
+        let unsent = [intents, awaiting].into_iter();
+        let taken = unsent.flat_map(|unsent| unsent.extract_if(.., |intent| intent.sample == sample));
+        for Intent { sample, attempt, .. } in taken.collect::<Vec<_>>() {
+            self.ear.answered(sample);
+            self.schedule.handle(Event::NotSent { sample, attempt }, now)?;
         }
         Ok(())
     }

@@ -300,8 +300,9 @@ impl<A: VideoApi, S: EventSink> Engine<'_, A, S> {
                         let halt = Halt::Disk(trouble.to_string());
                         self.schedule.handle(Event::StopBuying(halt), now)?;
                     }
-                    self.committed(&changes)?;
+                    self.committed(&changes);
                     self.looked_up(found, now)?;
+                    self.send_what_waited()?;
                 }
                 Woken::Answered(answer) => self.answered(answer)?,
                 Woken::Queue(Some(Ok((entry, generation)))) => {

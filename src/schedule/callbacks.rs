@@ -98,7 +98,10 @@ impl Schedule {
     pub fn hear_refused(&mut self, entry: Entry, task: TaskId, answer: Polled, now: Stamp) -> Heard {
         let (id, attempt) = (entry.sample, Attempt(entry.attempts).next());
         if !self.knows(id) {
-            self.came_back.insert(id);
+            if self.came_back.contains(&id) {
+                // Another callback of the same was heard meanwhile, and it has ended.
+                return Heard::Nothing;
+            }
             self.place(entry, Phase::Ready, false);
         }
         self.hear(id, attempt, Some(task), answer, now)
@@ -126,6 +129,7 @@ impl Schedule {
         let (holds_slot, cost) = (sample.holds_slot, sample.price);
         if holds_slot { &mut self.ready } else { &mut self.slotless }.retain(|ready| *ready != id);
         self.running_without_slot += u32::from(!holds_slot);
+        self.came_back.insert(id);
         self.unforeseen = self.unforeseen + cost;
         self.change(id, now, Transition::Intended(attempt));
         self.accepted(id, attempt, task, false, now);

@@ -29,8 +29,8 @@ const ACCEPT: &str = "UPDATE samples SET state = 'running', task = ?3, accepted 
 
 /// A doubt resolved, perhaps one that was put back to be bought again: it was counted and charged when
 /// it became one.
-const FIND: &str = "UPDATE samples SET state = 'running', attempt = ?2, task = ?3, accepted = ?4,
-        ended = NULL, created = NULL, completed = NULL, kind = NULL, code = NULL, message = NULL
+const FIND: &str = "UPDATE samples SET state = 'running', task = ?3, accepted = ?4, ended = NULL,
+        created = NULL, completed = NULL, kind = NULL, code = NULL, message = NULL
      WHERE id = ?1 AND (state = 'unknown' OR state = 'ready' AND kind = 'doubt') AND attempts = ?2";
 
 const DEFER: &str = "UPDATE samples SET state = 'ready', not_before = ?2, paid_retries = ?3, ended = NULL,

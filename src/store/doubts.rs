@@ -118,7 +118,8 @@ impl Store {
     }
 
     /// The submission `attempt` of `sample`, if it is in doubt, or was put back from it and not repeated,
-    /// or was refused, or its task was given up on.
+    /// or was refused, or its task was given up on. One that is about to be repeated counts, since only a
+    /// commit with that intent may have looked; who asks must not send it then.
     ///
     /// # Errors
     ///
@@ -134,10 +135,10 @@ impl Store {
                  s.task, s.accepted, s.attempts
              FROM samples s JOIN rows r ON r.position = s.row
              WHERE s.id = ?1 AND (
-                 s.attempts = ?2 AND (
-                     s.state IN ('unknown', 'timed_out', 'lost')
-                     OR s.state = 'ready' AND s.kind = 'doubt' AND s.message IS NULL)
-                 OR s.state = 'ready' AND s.attempt = ?2 AND s.attempts = ?2 - 1 AND s.removed = 0)",
+                 s.attempts = ?2 AND s.state IN ('unknown', 'timed_out', 'lost')
+                 OR s.state IN ('ready', 'submitting') AND (
+                     s.attempts = ?2 AND s.kind = 'doubt' AND s.message IS NULL
+                     OR s.attempt = ?2 AND s.attempts = ?2 - 1 AND s.removed = 0))",
         )?;
         let mut rows = statement.query(params![sample.0, attempt.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -161,15 +162,12 @@ impl Store {
                 let accepted = stamp(row.get::<_, Option<i64>>(7)?.unwrap_or_default());
                 TakenFor::GivenUp(GivenUp { status: state.status(), task, accepted })
             }
-            State::Ready if entry.attempts < attempt.0 => TakenFor::Refused,
-            State::Ready => TakenFor::PutBack,
+            State::Ready | State::Submitting if entry.attempts < attempt.0 => TakenFor::Refused,
+            State::Ready | State::Submitting => TakenFor::PutBack,
             State::Unknown => TakenFor::Doubt,
-            State::Submitting
-            | State::Running
-            | State::Succeeded
-            | State::Failed
-            | State::Rejected
-            | State::Invalid => return Ok(None),
+            State::Running | State::Succeeded | State::Failed | State::Rejected | State::Invalid => {
+                return Ok(None);
+            }
         };
         Ok(Some(Unsettled { entry, generation, taken_for }))
     }

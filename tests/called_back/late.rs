@@ -25,18 +25,18 @@ use futures::StreamExt as _;
 use super::support::Folder;
 
 /// A service that accepts a prompt of `lost` and denies it later, never makes one of `slow`, answers
-/// one of `doubt` with nothing that can be read, and one of `refused` that there is no money; that must not
+/// one of `doubt` with nothing that can be read, and one of `refused` that there is no money; neither must
 /// be asked for twice.
 #[derive(Default)]
 struct Forgetful {
-    refused: AtomicBool,
+    asked: AtomicBool,
 }
 
 impl VideoApi for Forgetful {
     async fn submit(&self, generation: Generation, _: Option<CallbackUrl>) -> Submitted {
         match generation.draft().prompt.as_str() {
+            "doubt" | "refused" if self.asked.swap(true, Ordering::Relaxed) => panic!("bought again"),
             "doubt" => Submitted::InDoubt(Failure::new(FailureKind::Doubt, None, "the connection broke")),
-            "refused" if self.refused.swap(true, Ordering::Relaxed) => panic!("bought again"),
             "refused" => Submitted::NoMoney(Failure::new(FailureKind::Money, None, "none left")),
             prompt => Submitted::Accepted(TaskId::new(prompt).unwrap()),
         }
@@ -135,30 +135,36 @@ async fn what_was_given_up_on_is_made_after_all_and_a_second_callback_is_heard_a
     assert!(rows.iter().all(|row| row["error_code"].is_empty() && !row["video_url"].is_empty()), "{rows:?}");
 }
 
-/// In the next run, whether or not the queue has brought the row when its callback is read.
+/// What an earlier run could not know it had bought is called back in the next, whether or not the queue has
+/// brought the row by then.
 #[tokio::test]
-async fn what_was_refused_and_calls_back_in_the_next_run_is_not_bought_again() {
-    for slots in [1, 2, 1_000] {
+async fn what_was_refused_or_put_back_and_calls_back_in_the_next_run_is_not_bought_again() {
+    for (prompt, slots) in [("refused", 1), ("refused", 1_000), ("doubt", 1), ("doubt", 1_000)] {
         let (api, folder) = (Forgetful::default(), Folder::new());
-        folder.write("p.csv", "prompt,mode\nrefused,fast\n");
-        let birth = 1_800_000_000_000;
-        let finished = run(&api, &folder, UnixMillis(birth), Config::default(), Vec::new()).await;
-        assert_eq!(finished.progress.tally.count(Status::Pending), 1, "{finished:?}");
+        folder.write("p.csv", format!("prompt,mode\n{prompt},fast\n"));
+        let birth = UnixMillis(1_800_000_000_000);
+        let finished = run(&api, &folder, birth, Config::default(), Vec::new()).await;
+        assert_eq!(finished.progress.tally.count(Status::Succeeded), 0, "{finished:?}");
         drop(finished);
 
         // Another row before it, which keeps the first slot for long.
-        folder.write("p.csv", "prompt,mode\nslow,fast\nrefused,fast\n");
+        folder.write("p.csv", format!("prompt,mode\nslow,fast\n{prompt},fast\n"));
+        let tomorrow = UnixMillis(birth.0 + 86_400_000);
+        let mut batch = open(&folder.path("p.db"), &folder.path("p.csv"), birth);
+        let (now, timeout) = (batch.stamp_at(tomorrow).unwrap(), Config::default().task_timeout);
+        batch.retry(&[Status::Unknown], &Selection::default(), now, timeout).unwrap();
+        drop(batch);
         let concurrent_tasks = NonZeroU32::new(slots).unwrap();
         let config =
             Config { limits: Limits { concurrent_tasks, ..Limits::DOCUMENTED }, ..Config::default() };
         let arrivals = vec![call(2, "t2", made("t2"))];
-        let finished = run(&api, &folder, UnixMillis(birth + 86_400_000), config, arrivals).await;
+        let finished = run(&api, &folder, tomorrow, config, arrivals).await;
         let count = |status| finished.progress.tally.count(status);
         assert_eq!((count(Status::TimedOut), count(Status::Succeeded)), (1, 1), "{slots}: {finished:?}");
         assert_eq!(finished.progress.spent, PriceList::VENDOR.fast.times(2), "each bought once");
         let rows = folder.results("p.results.csv");
-        let refused = &rows[1];
-        assert_eq!((refused["status"].as_str(), refused["task_id"].as_str()), ("succeeded", "t2"), "{slots}");
-        assert_eq!(refused["attempts"], "1");
+        let bought = &rows[1];
+        assert_eq!((bought["status"].as_str(), bought["task_id"].as_str()), ("succeeded", "t2"), "{slots}");
+        assert_eq!(bought["attempts"], "1");
     }
 }

@@ -199,6 +199,12 @@ fn what_was_refused_in_an_earlier_run_is_not_bought_once_its_task_calls() {
     core.handle(Event::Admitted(entry), SECONDS(2)).unwrap();
     assert_eq!(submits(&actions(&mut core, SECONDS(2), SECONDS(900))), []);
     is_bought(&mut core);
+    // Two callbacks: one was looked up, and the other came once the queue had brought it.
+    let mut core = super::core(vendor());
+    admit_many(&mut core, 1);
+    assert_eq!(core.hear(ONE, FIRST, Some(task("t1")), made(), SECONDS(1)), Heard::Settled);
+    assert_eq!(core.hear_refused(entry, task("t1"), made(), SECONDS(1)), Heard::Nothing);
+    is_bought(&mut core);
     // The queue has brought it while it was looked up, and its intent is on the way to the disk.
     let mut core = submitting();
     assert!(core.may_send(ONE));
