@@ -26,6 +26,12 @@ fn failure(kind: FailureKind) -> Failure {
     Failure::new(kind, None, "as the story wants")
 }
 
+/// A task that failed without saying when.
+fn failed(verdict: Verdict) -> Polled {
+    let failure = failure(FailureKind::Transient);
+    Polled::Failed(TaskFailure { failure, verdict, created: None, completed: None })
+}
+
 /// One that has been submitted once.
 fn entry_once_submitted(sample: SampleId, not_before: Stamp) -> Entry {
     Entry { sample, kind: KIND, attempts: 1, paid_retries: 0, price: PRICE, not_before }
@@ -258,13 +264,7 @@ fn a_sample_that_comes_back_for_a_slot_is_held_against_the_cap_at_once() {
     accept(&mut core, 1, Stamp::from_millis(100));
     let late = Stamp::from_millis(91_000);
     actions(&mut core, Stamp::from_millis(100), late);
-    let failed = TaskFailure {
-        failure: failure(FailureKind::Transient),
-        verdict: Verdict::MayRetry,
-        created: None,
-        completed: None,
-    };
-    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Failed(failed) }, late).unwrap();
+    core.handle(Event::Polled { sample: SampleId(1), answer: failed(Verdict::MayRetry) }, late).unwrap();
     let Step::WakeAt(again) = core.poll(late) else { panic!("it waits to be paid for again") };
     assert!(again.since(late) > KEEP_SLOT_FOR, "it has a slot: {:?}", again.since(late));
     assert_eq!(core.poll(again), Step::Finished);
@@ -375,13 +375,7 @@ fn a_slot_given_up_for_a_long_wait_is_taken_back_from_the_queue() {
     let late = Stamp::from_millis(91_000);
     actions(&mut core, Stamp::from_millis(100), late);
     let mut held = Vec::new();
-    let failed = TaskFailure {
-        failure: failure(FailureKind::Transient),
-        verdict: Verdict::MayRetry,
-        created: None,
-        completed: None,
-    };
-    core.handle(Event::Polled { sample: SampleId(1), answer: Polled::Failed(failed) }, late).unwrap();
+    core.handle(Event::Polled { sample: SampleId(1), answer: failed(Verdict::MayRetry) }, late).unwrap();
     held.push(core.slots_held());
     let changes = taken_changes(&mut core);
     let Some(Transition::Deferred { not_before, paid_retries: 1, .. }) =

@@ -14,11 +14,6 @@ fn made() -> Polled {
     Polled::Succeeded(Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None })
 }
 
-fn failed(verdict: Verdict) -> Polled {
-    let failure = failure(FailureKind::Transient);
-    Polled::Failed(TaskFailure { failure, verdict, created: None, completed: None })
-}
-
 /// A core with one sample that is being submitted.
 fn submitting() -> Schedule {
     let mut core = core(Config { called_back: true, ..vendor() });

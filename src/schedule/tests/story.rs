@@ -203,7 +203,7 @@ impl<'a> World<'a> {
                 matches!(self.rows[&sample].row, Row::Submitting { .. }),
                 "sent without a durable intent"
             );
-            if self.now.since(permit) > gate::STALE_PERMIT {
+            if self.now.since(permit) > gate::STALE_PERMIT || !self.core.may_send(sample) {
                 self.core.handle(Event::NotSent { sample, attempt }, self.now).unwrap();
             } else {
                 self.submit(sample, attempt);
@@ -274,14 +274,8 @@ impl<'a> World<'a> {
 
     /// How a task of the service is that has ended.
     fn end_of(&self, task: &TaskId) -> Polled {
-        let failed = TaskFailure {
-            failure: failure(FailureKind::Transient),
-            verdict: Verdict::MayRetry,
-            created: None,
-            completed: None,
-        };
         let video = Video { urls: vec!["https://v.example/1.mp4".into()], created: None, completed: None };
-        if self.tasks[task].fails { Polled::Failed(failed) } else { Polled::Succeeded(video) }
+        if self.tasks[task].fails { failed(Verdict::MayRetry) } else { Polled::Succeeded(video) }
     }
 
     /// A callback arrives. What is elsewhere is looked up once all so far is durable, as the shell does.
@@ -347,12 +341,7 @@ impl<'a> World<'a> {
             }),
             15..=19 => Polled::NotFound(failure(FailureKind::Transient)),
             _ if !over => Polled::Alive(Stage::Processing),
-            _ if fails => Polled::Failed(TaskFailure {
-                failure: failure(FailureKind::Transient),
-                verdict: if pick.is_multiple_of(2) { Verdict::MayRetry } else { Verdict::Final },
-                created: None,
-                completed: None,
-            }),
+            _ if fails => failed(if pick.is_multiple_of(2) { Verdict::MayRetry } else { Verdict::Final }),
             _ => Polled::Succeeded(Video {
                 urls: vec!["https://v.example/1.mp4".into()],
                 created: None,

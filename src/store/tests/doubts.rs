@@ -221,7 +221,7 @@ fn a_callback_finds_what_is_in_doubt_or_put_back_from_it_or_was_refused() {
         store.commit(&[change(1, 200, step)]).unwrap();
         assert_eq!(of(&store, 1), None, "settled");
     }
-    // Bought again since.
+    // About to be bought again.
     let mut store = with(&[("x", "a", 1)]);
     doubt(&mut store, 1, 5);
     store.retry(&[Status::Unknown], &Selection::default(), late(), TIMEOUT).unwrap();
